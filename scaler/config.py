@@ -1,0 +1,174 @@
+"""What an operator writes: ``autoscaler.yaml`` decoded once into frozen values, or one sentence that says what is wrong."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from scaler.errors import BadSetting
+
+Count = Annotated[int, Meta(ge=0, le=100_000)]
+Share = Annotated[float, Meta(gt=0, le=1)]
+Positive = Annotated[float, Meta(gt=0, le=1e9)]
+SERVICE_NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
+REGION_NAME = re.compile(r"[a-z0-9]{2,40}")
+
+
+class _Written(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A mapping of the file: unknown keys are errors."""
+
+
+class Bounds(_Written):
+    """Least and most replicas, whatever the demand."""
+
+    min: Count = 0
+    max: Annotated[int, Meta(ge=1, le=100_000)] = 10
+
+
+class Target(_Written):
+    """What one replica carries: requests at once, requests per second, and the share (0..1) of CPU, memory, GPU."""
+
+    concurrency: Positive | None = None
+    requests_per_second: Positive | None = None
+    cpu: Share | None = None
+    memory: Share | None = None
+    gpu: Share | None = None
+
+
+class Rule(_Written):
+    """One rule of the schedule as written; ``schedule.py`` gives it its meaning."""
+
+    days: str | None = None  # mon-fri, sat,sun
+    dates: list[str] | None = None  # 2026-12-24, 2026-12-24..2026-12-31
+    holidays: str | None = None  # DE, DE-BY, US-CA
+    start: str | None = field(name="from", default=None)  # HH:MM or HH:MM:SS, local time
+    end: str | None = field(name="to", default=None)
+    min: Count | None = None
+    max: Count | None = None
+    off: bool = False
+    wake: bool = False  # with off: a request may still start a replica
+
+
+class ScheduleText(_Written):
+    """Rules and the time zone that they are meant in."""
+
+    timezone: str = "UTC"
+    rules: list[Rule] = field(default_factory=list)
+
+
+class Budget(_Written):
+    """What the replicas may cost: soft warning first, then a cap. Prices are the operator's own."""
+
+    monthly: Positive | None = None
+    daily: Positive | None = None
+    currency: str = "EUR"
+    vcpu_hour: Positive = 0.045
+    gb_hour: Positive = 0.005
+
+
+class SignalText(_Written):
+    """A number from elsewhere and how much of it one replica carries; exactly one source."""
+
+    per_replica: Positive
+    storage_queue: str | None = None
+    log_query: str | None = None
+    metric: str | None = None  # <resource id>/<namespace>/<name>
+    name: str | None = None
+
+
+class ScaleIn(_Written):
+    """How fast the fleet shrinks: at most to the largest need of ``window_s``; a draining replica has the deadline."""
+
+    window_s: Positive = 60.0
+    drain_deadline_s: Positive = 120.0
+
+
+class Start(_Written):
+    """How long a replica may take from being asked for to being ready before it is given up."""
+
+    deadline_s: Positive = 900.0
+
+
+class Service(_Written):
+    """One model, served by replicas made from one template."""
+
+    template: str | None = None
+    regions: list[str] = field(default_factory=list)
+    replicas: Bounds = field(default_factory=Bounds)
+    target: Target = field(default_factory=Target)
+    slo_wait_s: Positive = 5.0
+    lateness_price: Positive = 10.0
+    schedule: ScheduleText = field(default_factory=ScheduleText)
+    budget: Budget | None = None
+    signals: list[SignalText] = field(default_factory=list)
+    scale_in: ScaleIn = field(default_factory=ScaleIn)
+    start: Start = field(default_factory=Start)
+    hold_limit_s: Positive = 300.0
+    unhealthy_after_s: Positive = 60.0
+    surge: Count = 1
+
+
+class Config(_Written):
+    """The whole file."""
+
+    services: dict[str, Service]
+
+
+def load(text: str | bytes, file: str) -> Config:
+    """Decode ``autoscaler.yaml`` (YAML or JSON). Raises ``BadSetting`` naming file, path and what was expected."""
+    try:
+        raw = msgspec.yaml.decode(text)
+    except msgspec.DecodeError as error:
+        raise BadSetting(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict) or not isinstance(raw.get("services"), dict) or not raw["services"]:
+        raise BadSetting(f"{file}: services: expected a mapping of service names to settings, like `services: {{iris: …}}`")
+    if unknown := sorted(set(map(str, raw)) - {"services"}):
+        raise BadSetting(f"{file}: {unknown[0]}: unknown key; the only key here is `services`")
+    return Config(services={str(name): _service(file, str(name), value) for name, value in raw["services"].items()})
+
+
+def _service(file: str, name: str, raw: object) -> Service:
+    path = f"services.{name}"
+    if not SERVICE_NAME.fullmatch(name):
+        raise BadSetting(
+            f"{file}: {path}: a service name has 1 to 40 lower-case letters, digits and dashes, begins with a letter and "
+            "does not end with a dash"
+        )
+    try:
+        service = msgspec.convert({} if raw is None else raw, Service)
+    except msgspec.ValidationError as error:
+        raise BadSetting(f"{file}: {_located(path, str(error))}") from error
+    for where, problem in _contradictions(service):
+        raise BadSetting(f"{file}: {path}{where}: {problem}")
+    return service
+
+
+def _located(path: str, message: str) -> str:
+    """msgspec's message with its place first: ``services.iris.replicas.max: expected `int`, got `str```."""
+    what, _, place = message.partition(" - at `$")
+    place = place.rstrip("`")
+    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", what):
+        return f"{path}{place}.{unknown[1]}: unknown key; look for a slip of the pen, docs/configuration.md lists the keys"
+    if missing := re.fullmatch(r"Object missing required field `(.*)`", what):
+        return f"{path}{place}.{missing[1]}: missing"
+    return f"{path}{place}: {what[0].lower()}{what[1:]}"
+
+
+def _contradictions(service: Service) -> list[tuple[str, str]]:
+    """What no single key shows to be wrong: (path below the service, sentence)."""
+    found = []
+    bounds = service.replicas
+    if bounds.min > bounds.max:
+        found.append((".replicas", f"min {bounds.min} is above max {bounds.max}"))
+    if service.surge == 0 and bounds.max == 1:
+        found.append((".surge", "with surge 0 and max 1 a rollout could never replace the only replica; allow surge: 1"))
+    for i, region in enumerate(service.regions):
+        if not REGION_NAME.fullmatch(region):
+            found.append((f".regions[{i}]", f"{region!r} is no Azure region name; write it like `westeurope`"))
+    for i, signal in enumerate(service.signals):
+        if sum(s is not None for s in (signal.storage_queue, signal.log_query, signal.metric)) != 1:
+            found.append((f".signals[{i}]", "expected exactly one of storage_queue, log_query, metric"))
+    return found

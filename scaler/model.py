@@ -1,0 +1,215 @@
+"""The nouns: what is observed, what is decided, what is remembered, what is done."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from msgspec import Struct, field
+
+Data = Literal["fresh", "partial", "stale", "blind"]
+
+
+class Phase(StrEnum):
+    """Where a replica is in its life, as we see it; the only ways are listed in ``observe.py`` and ``plan.py``."""
+
+    INTENDED = "intended"  # the row is written, Azure was not asked yet
+    CREATING = "creating"  # Azure was, or is about to be, asked: the answer may be lost
+    STARTING = "starting"  # Azure has the group, the server does not say ready yet
+    READY = "ready"  # the server says ready: discovery hands it to the front
+    DRAINING = "draining"  # out of discovery, finishing what it holds
+    DELETING = "deleting"  # no way back: the group is to go
+
+
+class Pin(Struct, frozen=True, kw_only=True):
+    """An operator's count, in force from ``since`` until ``until`` (epoch seconds; None: until it is taken away)."""
+
+    min: int
+    max: int
+    since: float
+    until: float | None = None
+    actor: str = ""
+    reason: str = ""
+
+
+class Observation(Struct, frozen=True, kw_only=True):
+    """What one tick saw of one service. None is not known, never zero.
+
+    ``arrivals`` (held and rejected included) and ``completed`` are counts within the last ``window_s``; ``in_flight`` is
+    its mean over that window, without ``queued``, which is now; ``cpu``, ``memory``, ``gpu`` and ``utilization`` are
+    shares of 0..1 over all ready replicas.
+    """
+
+    at: float
+    window_s: float
+    ready: int
+    starting: int
+    draining: int = 0
+    arrivals: float | None = None
+    completed: float | None = None
+    in_flight: float | None = None
+    queued: float | None = None
+    utilization: float | None = None
+    cpu: float | None = None
+    memory: float | None = None
+    gpu: float | None = None
+    signals: dict[str, float | None] = field(default_factory=dict)
+    cold_starts_s: tuple[float, ...] = ()
+    data: Data = "fresh"
+    pin: Pin | None = None
+    quota: int | None = None  # most replicas Azure lets us have now, ours included
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """One step of a decision: a named rule, the count before and after it, and why in one sentence."""
+
+    name: str
+    before: int
+    after: int
+    because: str
+
+
+class Decision(Struct, frozen=True, kw_only=True):
+    """How many replicas there should be (ready + starting), and every step that led there.
+
+    ``limited_by`` names the rule that had the last word where the outcome differs from the demand (``max``, ``quota``,
+    ``budget``, ``pin``, ``off``, ``schedule_max``, ``schedule_min``, ``min``, ``blind``, ``stabilization``), else None.
+    ``opens_at`` is when an off period ends (epoch seconds), while ``off``.
+    """
+
+    desired: int
+    limited_by: str | None
+    because: str
+    steps: tuple[Step, ...] = ()
+    off: bool = False
+    opens_at: float | None = None
+
+
+class Gpu(Struct, frozen=True):
+    """One accelerator as its replica reports it; ``utilization`` is 0..1."""
+
+    utilization: float
+    memory_used_bytes: int
+    memory_total_bytes: int
+
+
+class Latency(Struct, frozen=True):
+    """Quantiles of recent answers in seconds; None before the first answer."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+class Stats(Struct, frozen=True, kw_only=True):
+    """What a replica says of itself on ``GET /stats``; counters start anew with each ``start_id``."""
+
+    replica: str
+    start_id: str
+    sequence: int
+    at: float
+    phase: Literal["starting", "ready", "draining"]
+    in_flight: int
+    queued: int
+    capacity: int
+    arrivals_total: int
+    completed_total: int
+    failed_total: int
+    rejected_total: int
+    busy_seconds_total: float
+    latency_s: Latency
+    cpu: float | None
+    memory_bytes: int
+    gpu: list[Gpu]
+
+
+class Group(Struct, frozen=True, kw_only=True):
+    """A container group as a list shows it: no run state, for Azure does not list that."""
+
+    name: str
+    region: str
+    tags: dict[str, str]
+    provisioning_state: str
+    address: str | None
+    resource_group: str = ""
+
+
+class GroupDetail(Struct, frozen=True, kw_only=True):
+    """A container group as a GET shows it: ``state`` of the group, and the first container's state and detail."""
+
+    name: str
+    provisioning_state: str
+    state: str | None  # Pending, Running, Stopped, Succeeded, Failed, Unknown
+    container_state: str | None  # Waiting, Running, Terminated
+    detail: str | None  # e.g. "CrashLoopBackOff: Back-off restarting failed"
+    exit_code: int | None
+    restart_count: int
+    events: tuple[str, ...] = ()  # newest last: "Pulling: pulling image …"
+
+
+class Replica(Struct, frozen=True, kw_only=True):
+    """One row of the fleet: what was intended under this name and what became of it. Times are epoch seconds."""
+
+    name: str
+    phase: Phase
+    region: str
+    template: str  # hash of the template it was made from
+    intended_at: float
+    phase_at: float  # when it entered this phase
+    address: str | None = None
+    port: int = 8000
+    ready_at: float | None = None  # first time it said ready
+    silent_since: float | None = None  # it does not answer /stats since then
+    drain_version: int | None = None  # the first version of the endpoint list without it
+    idle_since: float | None = None  # draining, with nothing in hand and no arrival, since then
+    because: str = ""  # why it drains or is deleted
+    etag: str = ""  # of the row as read; empty for a row not yet written
+
+
+class Front(Struct, frozen=True, kw_only=True):
+    """What discovery counts for the front: requests held because no replica was ready, and what Envoy has applied."""
+
+    start_id: str
+    at: float
+    waiting: int = 0
+    arrivals_total: int = 0
+    expired_total: int = 0
+    refused_off_hours_total: int = 0
+    applied_version: int = 0
+
+
+class Condition(Struct, frozen=True, kw_only=True):
+    """Something an operator should know: a name, what is the matter, and what to do about it."""
+
+    name: str
+    message: str
+    remedy: str
+    since: float
+
+
+class Create(Struct, frozen=True, tag=True):
+    """Ask Azure for the group of this row."""
+
+    name: str
+
+
+class Drain(Struct, frozen=True, tag=True):
+    """Tell the replica to take nothing new."""
+
+    name: str
+
+
+class Undrain(Struct, frozen=True, tag=True):
+    """Tell a draining replica that it is needed after all."""
+
+    name: str
+
+
+class Delete(Struct, frozen=True, tag=True):
+    """Delete the group of this row."""
+
+    name: str
+
+
+Action = Create | Drain | Undrain | Delete
+Json = dict[str, Any]

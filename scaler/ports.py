@@ -1,0 +1,151 @@
+"""What a tick needs of the world. ``scaler.azure`` gives it; the in-memory world of the tests gives it too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from msgspec import Struct, field
+
+from scaler.model import Front, Group, GroupDetail, Pin, Replica, Stats
+
+
+class GroupRequest(Struct, frozen=True, kw_only=True):
+    """A container group to be created: ``body`` is the ARM body (location, tags, properties), secrets included."""
+
+    name: str
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"GroupRequest(name={self.name!r}, body=<{len(self.body)} bytes>)"
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    """One line of a region's quota, as ``list_usage`` gives it: e.g. StandardCores, ContainerGroups."""
+
+    name: str
+    used: float
+    limit: float
+
+
+class Fleet(Protocol):
+    """The container groups. Every call raises ``Unavailable`` when nothing was learned."""
+
+    async def list(self) -> Sequence[Group]:
+        """All groups of the resource group, ours and strangers'; a list is one read (and one more per next page)."""
+
+    async def show(self, name: str) -> GroupDetail | None:
+        """One group with its run state; None when Azure says that it does not exist."""
+
+    async def create(self, request: GroupRequest) -> None:
+        """Ask for a group; returns when Azure accepted it, long before it runs. ``Unavailable`` leaves it open whether
+        the group will exist. ``OutOfCapacity`` and ``Refused`` mean that it will not."""
+
+    async def delete(self, name: str) -> None:
+        """Ask for the end of a group; a group that is gone already is a success."""
+
+    async def usage(self, region: str) -> Sequence[Usage]:
+        """The quota of a region and what of it is used."""
+
+
+class Replicas(Protocol):
+    """The servers in the groups, asked directly. Each call raises ``Unavailable`` when the replica gives no answer."""
+
+    async def stats(self, replica: Replica) -> Stats:
+        """What the replica says of itself."""
+
+    async def drain(self, replica: Replica, *, draining: bool) -> None:
+        """Tell it to take nothing new (True), or to serve again (False). Saying it twice is saying it once."""
+
+
+class ServiceRow(Struct, frozen=True, kw_only=True):
+    """What one service remembers from tick to tick; its ETag is the fence.
+
+    ``memory`` belongs to the tick alone. The other columns are there for others to read: discovery needs
+    ``endpoints_version`` (raised with each change of the ready set), ``off``, ``opens_at`` and ``hold_limit_s``.
+    """
+
+    memory: bytes
+    endpoints_version: int = 0
+    off: bool = False
+    opens_at: float | None = None
+    wakes: bool = True  # whether a request at zero may start a replica now
+    hold_limit_s: float = 300.0
+    at: float = 0.0
+    desired: int = 0
+    because: str = ""
+
+
+class Stored(Struct, frozen=True, kw_only=True):
+    """Everything the state table holds of one service, read with one query of its partition."""
+
+    service: str
+    row: ServiceRow | None = None
+    etag: str | None = None  # of the service row; None when there is none yet
+    pin: Pin | None = None
+    pin_etag: str | None = None
+    front: Front | None = None
+    replicas: tuple[Replica, ...] = ()
+
+
+class DecisionRow(Struct, frozen=True, kw_only=True):
+    """One tick, enough to explain it and to recompute it: see ``tick.record``. Bytes are msgpack."""
+
+    service: str
+    at: float
+    tick: str  # unique
+    cause: str  # timer, wake, queue, alert, event, admin
+    desired: int
+    limited_by: str | None
+    because: str
+    decision: bytes
+    observation: bytes
+    state_before: bytes
+    actions: str  # JSON: what was done and how it ended
+    replicas: str  # JSON: {"ready": 3, "starting": 1, "draining": 0}
+    seconds: float
+    calls: str  # JSON: {"list": 1, "stats": 3, "table": 3, ...}
+    conditions: str = "[]"  # JSON
+
+
+class Changes(Struct, frozen=True, kw_only=True):
+    """The rows one save writes and removes together."""
+
+    written: tuple[Replica, ...] = field(default=())
+    removed: tuple[Replica, ...] = field(default=())
+
+
+class Store(Protocol):
+    """State and decisions. Every call raises ``Unavailable`` when the table gives no answer."""
+
+    async def load(self, service: str) -> Stored:
+        """One query of the service's partition."""
+
+    async def save(self, stored: Stored, row: ServiceRow, changes: Changes) -> Stored:
+        """One transaction: the service row if its ETag is still ``stored.etag`` (or if there is still none), and the
+        replica rows (written if their ETag still matches; inserted where ``Replica.etag`` is empty). Gives what is stored
+        now, new ETags included. Raises ``Conflict``, with nothing changed, when another tick was first."""
+
+    async def move(self, service: str, replica: Replica) -> Replica:
+        """Write one replica row if its ETag still matches; gives it with the new ETag. Raises ``Conflict``."""
+
+    async def record(self, row: DecisionRow) -> None:
+        """Insert one decision."""
+
+    async def decisions(
+        self, service: str, *, since: float, until: float | None = None, limit: int = 100
+    ) -> Sequence[DecisionRow]:
+        """Decisions of a span, newest first, at most ``limit``."""
+
+    async def write_pin(self, service: str, pin: Pin, *, etag: str | None, create: bool = False) -> str:
+        """Write the pin and give its new ETag. With ``etag`` only if it still matches, with ``create`` only if there is
+        none, else whatever there is. Raises ``Conflict``."""
+
+    async def remove_pin(self, service: str, *, etag: str | None) -> bool:
+        """Take the pin away (only if ``etag`` still matches, when one is given: ``Conflict``); False: there was none."""
+
+    async def write_front(self, service: str, front: Front) -> None:
+        """Write what discovery counts, whatever was there."""
+
+    async def services(self) -> Sequence[str]:
+        """Every service that has a row."""
