@@ -80,10 +80,12 @@ class SignalText(_Written):
 
 
 class ScaleIn(_Written):
-    """How fast the fleet shrinks: at most to the largest need of ``window_s``; a draining replica has the deadline."""
+    """How the fleet shrinks: never below the largest need of the last ``window_s``. A draining replica is deleted when it
+    had nothing in hand and no arrival for ``idle_s``, or when the deadline has passed."""
 
     window_s: Positive = 60.0
     drain_deadline_s: Positive = 120.0
+    idle_s: Positive = 5.0
 
 
 class Start(_Written):

@@ -162,7 +162,10 @@ class Replica(Struct, frozen=True, kw_only=True):
     silent_since: float | None = None  # it does not answer /stats since then
     drain_version: int | None = None  # the first version of the endpoint list without it
     idle_since: float | None = None  # draining, with nothing in hand and no arrival, since then
+    idle_arrivals: int | None = None  # its arrivals_total at that time
     because: str = ""  # why it drains or is deleted
+    failure: str | None = None  # code of the failure that ended it; the next tick backs off and forgets the row
+    retry_at: float | None = None  # no new try before then, as Azure asked
     etag: str = ""  # of the row as read; empty for a row not yet written
 
 
@@ -190,25 +193,25 @@ class Condition(Struct, frozen=True, kw_only=True):
 class Create(Struct, frozen=True, tag=True):
     """Ask Azure for the group of this row."""
 
-    name: str
+    replica: Replica
 
 
 class Drain(Struct, frozen=True, tag=True):
     """Tell the replica to take nothing new."""
 
-    name: str
+    replica: Replica
 
 
 class Undrain(Struct, frozen=True, tag=True):
     """Tell a draining replica that it is needed after all."""
 
-    name: str
+    replica: Replica
 
 
 class Delete(Struct, frozen=True, tag=True):
     """Delete the group of this row."""
 
-    name: str
+    replica: Replica
 
 
 Action = Create | Drain | Undrain | Delete

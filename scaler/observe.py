@@ -1,0 +1,299 @@
+"""What was seen, made of one mind: rows, Azure's list and the replicas' own words become phases and an ``Observation``.
+
+The ways of a replica, as seen (``plan`` adds the ways that we want):
+
+    creating  → starting    Azure lists it
+    creating  → deleting    Azure never listed it within the grace, or refused it
+    starting  → ready       it says so on /stats
+    starting  → deleting    Azure says Failed, or it missed the start deadline
+    ready     → starting    it says starting again: the server was restarted
+    ready     → deleting    silent, and Azure says its container does not run or its neighbours answer us
+    any       → (no row)    Azure's list no longer has it (creating: only after the grace)
+
+Where Azure's list failed, nothing is concluded from absence. Where no replica answers, nothing is concluded from silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from scaler.model import Condition, Data, Front, Group, GroupDetail, Observation, Phase, Pin, Replica, Stats
+
+CREATE_GRACE_S = 180.0  # a PUT whose answer was lost shows in the list within this, or is given up
+FRONT_SILENT_S = 60.0  # discovery writes its row more often than this
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """The spans of a service's settings that decide when a replica is given up."""
+
+    start_deadline_s: float
+    unhealthy_after_s: float
+
+
+class Counter(Struct, frozen=True, kw_only=True):
+    """A replica's totals as last seen, by its own clock."""
+
+    start_id: str
+    at: float
+    arrivals: int
+    completed: int
+    busy_s: float
+
+
+class Seen(Struct, frozen=True, kw_only=True):
+    """Everything one tick read about one service. ``groups`` is None when the list failed."""
+
+    at: float
+    replicas: tuple[Replica, ...]
+    groups: Mapping[str, Group] | None
+    stats: Mapping[str, Stats]
+    details: Mapping[str, GroupDetail | None] = field(default_factory=dict)  # None: Azure says it is not there
+    front: Front | None = None
+
+
+class Fleet(Struct, frozen=True, kw_only=True):
+    """The rows as they should now read, and what came to pass since the last tick."""
+
+    replicas: tuple[Replica, ...]
+    removed: tuple[Replica, ...] = ()
+    cold_starts_s: tuple[float, ...] = ()
+    failures: tuple[Replica, ...] = ()  # rows that ended with a failure code, reported once
+    conditions: tuple[Condition, ...] = ()
+
+
+def look(seen: Seen, limits: Limits) -> Fleet:
+    """Each row one step further, by what was seen."""
+    kept, removed, cold_starts, failures, conditions = [], [], [], [], []
+    for replica in seen.replicas:
+        after = _step(replica, seen, limits)
+        if after is None:
+            removed.append(replica)
+            if replica.phase not in (Phase.DELETING, Phase.CREATING):
+                conditions.append(_vanished(replica, seen.at))
+            continue
+        if after.phase is Phase.READY and replica.ready_at is None:
+            cold_starts.append(seen.at - replica.intended_at)
+        if after.failure and after.phase is Phase.DELETING and replica.phase is not Phase.DELETING:
+            failures.append(after)
+            conditions.append(_failed(after, seen.at))
+        kept.append(after)
+    failures += [r for r in removed if r.failure and r.phase is Phase.DELETING]
+    return Fleet(
+        replicas=tuple(kept),
+        removed=tuple(removed),
+        cold_starts_s=tuple(cold_starts),
+        failures=tuple(failures),
+        conditions=tuple(conditions),
+    )
+
+
+def _step(replica: Replica, seen: Seen, limits: Limits) -> Replica | None:
+    if seen.groups is not None and replica.name not in seen.groups:
+        return _absent(replica, seen.at)
+    group = seen.groups.get(replica.name) if seen.groups is not None else None
+    if group is not None and replica.phase in (Phase.INTENDED, Phase.CREATING):
+        replica = replace(replica, phase=Phase.STARTING, phase_at=seen.at)
+    if group is not None and group.address and group.address != replica.address:
+        replica = replace(replica, address=group.address)
+    if replica.phase in (Phase.INTENDED, Phase.CREATING, Phase.DELETING):
+        return replica
+    stats = seen.stats.get(replica.name)
+    if stats is None:
+        return _unanswered(replica, group, seen, limits)
+    replica = replace(replica, silent_since=None)
+    if replica.phase is Phase.DRAINING:
+        return replica
+    return _answered(replica, stats, seen, limits)
+
+
+def _absent(replica: Replica, at: float) -> Replica | None:
+    """Azure's list does not have it. What was never listed may still come: an answer to a PUT can be lost."""
+    if replica.phase is Phase.INTENDED:
+        return replica
+    if replica.phase is Phase.CREATING and at - replica.phase_at < CREATE_GRACE_S:
+        return replica
+    return None
+
+
+def _answered(replica: Replica, stats: Stats, seen: Seen, limits: Limits) -> Replica:
+    if stats.phase == "starting":
+        if replica.phase is Phase.READY:
+            return replace(replica, phase=Phase.STARTING, phase_at=seen.at)
+        return _overdue(replica, seen, limits)
+    if replica.phase is Phase.STARTING:
+        return replace(replica, phase=Phase.READY, phase_at=seen.at, ready_at=replica.ready_at or seen.at)
+    return replica
+
+
+def _unanswered(replica: Replica, group: Group | None, seen: Seen, limits: Limits) -> Replica:
+    if replica.phase is Phase.STARTING:
+        if group is not None and group.provisioning_state == "Failed":
+            return _give_up(replica, seen, "StartFailed", "Azure could not start it")
+        return _overdue(replica, seen, limits)
+    since = seen.at if replica.silent_since is None else replica.silent_since
+    replica = replace(replica, silent_since=since)
+    if replica.phase is Phase.DRAINING or seen.at - since < limits.unhealthy_after_s:
+        return replica
+    if _is_stopped(seen.details.get(replica.name)):
+        return _give_up(replica, seen, "Stopped", "its container no longer runs")
+    if any(name != replica.name for name in seen.stats):
+        return _give_up(replica, seen, "Silent", "it gives no answer while others do")
+    return replica
+
+
+def _overdue(replica: Replica, seen: Seen, limits: Limits) -> Replica:
+    if seen.at - max(replica.phase_at, replica.intended_at) < limits.start_deadline_s:
+        return replica
+    return _give_up(replica, seen, "StartDeadline", f"not ready within {limits.start_deadline_s:.0f} s")
+
+
+def _give_up(replica: Replica, seen: Seen, code: str, because: str) -> Replica:
+    detail = seen.details.get(replica.name)
+    told = f" ({detail.detail or detail.container_state})" if detail and (detail.detail or detail.container_state) else ""
+    return replace(replica, phase=Phase.DELETING, phase_at=seen.at, failure=code, because=because + told)
+
+
+def _is_stopped(detail: GroupDetail | None) -> bool:
+    return detail is not None and (
+        detail.container_state == "Terminated" or detail.state in ("Stopped", "Succeeded", "Failed")
+    )
+
+
+def _vanished(replica: Replica, at: float) -> Condition:
+    return Condition(
+        name="vanished",
+        message=f"{replica.name} was deleted by somebody else while it was {replica.phase}",
+        remedy="Nothing to do: a replica that is needed is replaced. Look at the activity log for who deleted it.",
+        since=at,
+    )
+
+
+def _failed(replica: Replica, at: float) -> Condition:
+    return Condition(
+        name="replica_failed",
+        message=f"{replica.name} was given up: {replica.because}",
+        remedy=f"`az container logs --name {replica.name}` shows what the server said before it is gone.",
+        since=at,
+    )
+
+
+# ---------------------------------------------------------------- how much there was to do
+
+
+class Measures(Struct, frozen=True, kw_only=True):
+    """Sums over all replicas that answered. None: nobody could say."""
+
+    arrivals: float | None
+    completed: float | None
+    in_flight: float | None
+    queued: float | None
+    counters: dict[str, Counter]
+
+
+def measure(
+    before: Mapping[str, Counter], front_before: Front | None, seen: Seen, known: Iterable[str], *, first: bool
+) -> Measures:
+    """Counts since the last tick, from totals. A replica not met before counts from its start, except on the ``first``
+    tick of all, when nobody knows how long ago that was. ``known`` are the rows that remain."""
+    counters = {name: c for name, c in before.items() if name in set(known)}
+    arrivals = completed = in_flight = queued = 0.0
+    for name, stats in seen.stats.items():
+        now = Counter(
+            start_id=stats.start_id,
+            at=stats.at,
+            arrivals=stats.arrivals_total,
+            completed=stats.completed_total + stats.failed_total,
+            busy_s=stats.busy_seconds_total,
+        )
+        last = counters.get(name)
+        if last is None or last.start_id != now.start_id:
+            last = now if first else Counter(start_id=now.start_id, at=now.at, arrivals=0, completed=0, busy_s=0.0)
+        arrivals += max(0, now.arrivals - last.arrivals)
+        completed += max(0, now.completed - last.completed)
+        span = now.at - last.at
+        in_flight += max(0.0, now.busy_s - last.busy_s) / span if span > 0 else stats.in_flight
+        queued += stats.queued
+        counters[name] = now
+    held, waiting = _held(front_before, seen.front)
+    spoke = bool(seen.stats) or seen.front is not None or not seen.replicas
+    return Measures(
+        arrivals=None if first or not spoke else max(0.0, arrivals + held),
+        completed=None if first or not spoke else completed,
+        in_flight=in_flight if seen.stats else None,
+        queued=queued + waiting if spoke else None,
+        counters=counters,
+    )
+
+
+def _held(before: Front | None, now: Front | None) -> tuple[float, int]:
+    """Arrivals that only the front saw, and how many wait there now.
+
+    A request that was held and released arrives at a replica later and is counted there: so only what still waits, or gave
+    up waiting, is added, and what waited before and was released is taken off again.
+    """
+    if now is None:
+        return 0.0, 0
+    if before is None or before.start_id != now.start_id:
+        before = Front(start_id=now.start_id, at=now.at)
+    return (now.expired_total - before.expired_total) + (now.waiting - before.waiting), now.waiting
+
+
+def quality(seen: Seen, replicas: Sequence[Replica]) -> Data:
+    """How far the numbers can be trusted: ``fresh`` all ready replicas answered, ``partial`` some, ``blind`` none, or no
+    list; ``stale`` the front fell silent, so nobody knows what waits at zero."""
+    serving = [r for r in replicas if r.phase in (Phase.READY, Phase.DRAINING)]
+    answered = [r for r in serving if r.name in seen.stats]
+    if seen.groups is None and not answered:
+        return "blind"
+    if serving and not answered:
+        return "blind"
+    if len(answered) < len(serving):
+        return "partial"
+    if seen.front is not None and seen.at - seen.front.at > FRONT_SILENT_S:
+        return "stale"
+    return "fresh"
+
+
+def observation(
+    seen: Seen,
+    fleet: Fleet,
+    measures: Measures,
+    *,
+    window_s: float,
+    memory_bytes: float | None,
+    signals: Mapping[str, float | None],
+    pin: Pin | None,
+    quota: int | None,
+) -> Observation:
+    """The one value that a decision is made from. ``memory_bytes`` is what one replica may use."""
+    count = {phase: sum(r.phase is phase for r in fleet.replicas) for phase in Phase}
+    ready = [seen.stats[r.name] for r in fleet.replicas if r.phase is Phase.READY and r.name in seen.stats]
+    capacity = sum(s.capacity for s in ready)
+    gpus = [g.utilization for s in ready for g in s.gpu]
+    return Observation(
+        at=seen.at,
+        window_s=window_s,
+        ready=count[Phase.READY],
+        starting=count[Phase.INTENDED] + count[Phase.CREATING] + count[Phase.STARTING],
+        draining=count[Phase.DRAINING],
+        arrivals=measures.arrivals,
+        completed=measures.completed,
+        in_flight=measures.in_flight,
+        queued=measures.queued,
+        utilization=None if measures.in_flight is None or not capacity else measures.in_flight / capacity,
+        cpu=_mean([s.cpu for s in ready if s.cpu is not None]),
+        memory=_mean([s.memory_bytes / memory_bytes for s in ready]) if memory_bytes else None,
+        gpu=_mean(gpus),
+        signals=dict(signals),
+        cold_starts_s=fleet.cold_starts_s,
+        data=quality(seen, fleet.replicas),
+        pin=pin,
+        quota=quota,
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
