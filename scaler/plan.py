@@ -96,6 +96,8 @@ def _surplus(desired: int, rows: list[Replica], sight: Sight, rules: Rules, *, r
     if rolling:
         ready = sum(r.phase is Phase.READY for r in active)
         over = max(over - rules.surge, min(over, ready - desired))
+        if rules.surge == 0 and len(rows) == ready == desired:
+            over = 1  # no room for a new one beside the old: one old makes room
     if over <= 0:
         return []
     return sorted(active, key=lambda r: _usefulness(r, sight, rules))[:over]
@@ -189,6 +191,8 @@ def _drained(replica: Replica, sight: Sight, rules: Rules) -> Replica:
 
 def _actions(replica: Replica, sight: Sight, rules: Rules) -> list[Action]:
     stats = sight.stats.get(replica.name)
+    if replica.retry_at is not None and sight.at < replica.retry_at:
+        return []
     match replica.phase:
         case Phase.INTENDED if replica.phase_at == sight.at or sight.at - replica.phase_at >= TURN_S:
             return [Create(replica)]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 from msgspec import Struct, field
@@ -149,3 +152,34 @@ class Store(Protocol):
 
     async def services(self) -> Sequence[str]:
         """Every service that has a row."""
+
+
+_counting: ContextVar[Calls | None] = ContextVar("counting", default=None)
+
+
+class Calls:
+    """What one tick asked of others, by kind: list, show, create, delete, usage, stats, drain, table, signal."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Within it, and in tasks started within it, ``count_call`` counts here."""
+        token = _counting.set(self)
+        try:
+            yield
+        finally:
+            _counting.reset(token)
+
+    def counts(self) -> dict[str, int]:
+        return dict(self._counts)
+
+    def add(self, kind: str) -> None:
+        self._counts[kind] += 1
+
+
+def count_call(kind: str) -> None:
+    """Adapters say so before each request that goes out."""
+    if (calls := _counting.get()) is not None:
+        calls.add(kind)

@@ -1,0 +1,479 @@
+"""One pass: load, observe, decide, plan, save, act, record.
+
+*Save before act.* The save is the fence: of two ticks at once one gets ``Conflict`` and stops. The fence does not stop an
+instance that saved, slept and woke; so a create first moves its row ``intended → creating`` by ETag, and a delete acts
+on ``deleting``, which has no way back. A crash between any two steps leaves rows that the next tick reads and repairs.
+
+*Load before list.* A row that another tick writes in between shows as a group without a row, and the fence then stops us.
+The other way round a replica just made would look as if it had vanished.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from scaler import observe, plan
+from scaler.config import Config, Service
+from scaler.decide import Policy, State, decide, initial_state
+from scaler.errors import Conflict, OutOfCapacity, Refused, Unavailable
+from scaler.model import (
+    Action,
+    Condition,
+    Create,
+    Decision,
+    Delete,
+    Drain,
+    Front,
+    Group,
+    GroupDetail,
+    Observation,
+    Phase,
+    Replica,
+    Stats,
+    Undrain,
+)
+from scaler.ports import Calls, Changes, DecisionRow, Fleet, Replicas, ServiceRow, Store, Stored
+from scaler.template import Template
+
+ACT_DEADLINE_S = 30.0  # shorter than plan.TURN_S: whoever acts is done before another may take over
+SCRAPES_AT_ONCE = 64
+ACTIONS_AT_ONCE = 16
+BACKOFF_FIRST_S = 15.0
+BACKOFF_LONGEST_S = 600.0
+CONDITION_SHOWN_S = 900.0
+
+log = logging.getLogger("scaler.tick")
+
+
+class Backoff(Struct, frozen=True, kw_only=True):
+    """No creation before ``until``; each failure in a row doubles the wait."""
+
+    until: float
+    failures: int
+    because: str
+
+
+class Memory(Struct, frozen=True, kw_only=True):
+    """What a service remembers from tick to tick, kept in its row."""
+
+    at: float
+    state: State
+    counters: dict[str, observe.Counter] = field(default_factory=dict)
+    front: Front | None = None
+    observation: Observation | None = None
+    decision: Decision | None = None
+    conditions: tuple[Condition, ...] = ()
+    backoff: dict[str, Backoff] = field(default_factory=dict)  # by region, or by template hash
+
+
+class TickReport(Struct, frozen=True, kw_only=True):
+    """How a tick of one service ended: ``saved``, ``lost`` (another tick has the turn) or ``unavailable: …``."""
+
+    service: str
+    outcome: str
+    decision: Decision | None = None
+    actions: tuple[str, ...] = ()
+
+
+class Managed(Struct, frozen=True, kw_only=True):
+    """A service with what its settings compile to. ``template`` is None where none is configured: nothing is created."""
+
+    name: str
+    service: Service
+    policy: Policy
+    template: Template | None
+
+
+class World(Struct, frozen=True, kw_only=True):
+    """What ticks are given: the ports, and two things that a pure core must not have: fresh names and a stopwatch."""
+
+    store: Store
+    fleet: Fleet
+    replicas: Replicas
+    mint: Callable[[str], str]  # service → a name never given before
+    stopwatch: Callable[[], float]  # monotonic seconds
+    signals: Callable[[Managed], Awaitable[dict[str, float | None]]]
+    deployment_id: str
+    replica_token: str = ""
+
+    def __repr__(self) -> str:
+        return f"World(deployment_id={self.deployment_id!r})"
+
+
+class Scaler:
+    """Ticks the services of one deployment."""
+
+    def __init__(self, config: Config, managed: Sequence[Managed], world: World) -> None:
+        self.config = config
+        self.managed: Mapping[str, Managed] = {m.name: m for m in managed}
+        self.world = world
+        self.store = world.store
+
+    async def tick(self, now: float, *, cause: str, only: str | None = None) -> list[TickReport]:
+        """One pass over every service, or one. ``now`` is epoch seconds; ``cause`` (timer, wake, …) is recorded, and
+        decides nothing. Raises KeyError for a service that is not configured."""
+        managed = list(self.managed.values()) if only is None else [self.managed[only]]
+        passes = [_Pass(m, self.world, now, cause) for m in managed]
+        loaded = await asyncio.gather(*(p.load() for p in passes))
+        groups = await self._list(passes)
+        return await asyncio.gather(*(p.finish(groups) if ok else p.gave_up() for p, ok in zip(passes, loaded, strict=True)))
+
+    async def _list(self, passes: Sequence[_Pass]) -> Sequence[Group] | None:
+        """Our own groups, by tag; None when Azure did not say. Strangers' groups are not looked at any further."""
+        with passes[0].calls.counting():
+            try:
+                groups = await self.world.fleet.list()
+            except Unavailable as error:
+                log.warning("container groups could not be listed: nothing is concluded from absence", extra={"error": str(error)})
+                return None
+        return [g for g in groups if g.tags.get("aci-autoscaler") == self.world.deployment_id]
+
+
+class _Pass:
+    """One tick of one service, step by step."""
+
+    def __init__(self, managed: Managed, world: World, now: float, cause: str) -> None:
+        self.managed, self.world, self.now, self.cause = managed, world, now, cause
+        self.calls = Calls()
+        self.started = world.stopwatch()
+        self.stored = Stored(service=managed.name)
+        self.failure = ""
+
+    async def load(self) -> bool:
+        with self.calls.counting():
+            try:
+                self.stored = await self.world.store.load(self.managed.name)
+            except Unavailable as error:
+                self.failure = str(error)
+                return False
+        return True
+
+    async def gave_up(self) -> TickReport:
+        log.warning("a tick could not read its state", extra={"service": self.managed.name, "error": self.failure})
+        return TickReport(service=self.managed.name, outcome=f"unavailable: {self.failure}")
+
+    async def finish(self, groups: Sequence[Group] | None) -> TickReport:
+        with self.calls.counting():
+            try:
+                return await self._finish(groups)
+            except Conflict:
+                return TickReport(service=self.managed.name, outcome="lost")
+            except Unavailable as error:
+                self.failure = str(error)
+                return await self.gave_up()
+
+    async def _finish(self, groups: Sequence[Group] | None) -> TickReport:
+        own = None if groups is None else {g.name: g for g in groups if g.tags.get("service") == self.managed.name}
+        memory = recall(self.stored, self.managed.policy)
+        seen, (quota_signals) = await self._look(own)
+        fleet = observe.look(seen, self._limits())
+        measures = observe.measure(
+            memory.counters if memory else {},
+            memory.front if memory else None,
+            seen,
+            (r.name for r in fleet.replicas),
+            first=memory is None,
+        )
+        observed = observe.observation(
+            seen,
+            fleet,
+            measures,
+            window_s=self.now - memory.at if memory else 0.0,
+            memory_bytes=self.managed.template.memory_bytes if self.managed.template else None,
+            signals=quota_signals,
+            pin=self.stored.pin,
+            quota=None,
+        )
+        state = memory.state if memory else initial_state(self.managed.policy)
+        decision, state_after = decide(self.managed.policy, state, observed)
+        backoff = _backoff(memory.backoff if memory else {}, fleet, self.now)
+        version = self.stored.row.endpoints_version + 1 if self.stored.row else 1
+        planned = self._plan(decision, fleet, seen, backoff, version)
+        after = Memory(
+            at=self.now,
+            state=state_after,
+            counters=measures.counters,
+            front=seen.front,
+            observation=observed,
+            decision=decision,
+            conditions=_conditions(memory.conditions if memory else (), fleet, backoff, seen, self.now),
+            backoff=backoff,
+        )
+        await self._save(after, fleet, planned, version)
+        outcomes = await self._act(planned.actions)
+        await self._record(state, observed, decision, planned, outcomes)
+        return TickReport(service=self.managed.name, outcome="saved", decision=decision, actions=tuple(outcomes))
+
+    # -- observe
+
+    async def _look(self, own: Mapping[str, Group] | None) -> tuple[observe.Seen, dict[str, float | None]]:
+        rows = [_addressed(r, own) for r in self.stored.replicas]
+        scrapable = [r for r in rows if r.address and r.phase not in (Phase.INTENDED, Phase.DELETING)]
+        stats, signals = await asyncio.gather(self._scrape(scrapable), self.world.signals(self.managed))
+        silent = [r for r in scrapable if r.name not in stats and _should_run(r, own)]
+        seen = observe.Seen(
+            at=self.now,
+            replicas=tuple(rows),
+            groups=own,
+            stats=stats,
+            details=await self._show(silent),
+            front=self.stored.front,
+        )
+        return seen, signals
+
+    async def _scrape(self, rows: Sequence[Replica]) -> dict[str, Stats]:
+        gate = asyncio.Semaphore(SCRAPES_AT_ONCE)
+
+        async def one(replica: Replica) -> tuple[str, Stats] | None:
+            async with gate:
+                try:
+                    return replica.name, await self.world.replicas.stats(replica)
+                except Unavailable:
+                    return None
+
+        answers = await asyncio.gather(*(one(r) for r in rows))
+        return dict(a for a in answers if a is not None)
+
+    async def _show(self, rows: Sequence[Replica]) -> dict[str, GroupDetail | None]:
+        async def one(replica: Replica) -> tuple[str, GroupDetail | None] | None:
+            try:
+                return replica.name, await self.world.fleet.show(replica.name)
+            except Unavailable:
+                return None
+
+        answers = await asyncio.gather(*(one(r) for r in rows))
+        return dict(a for a in answers if a is not None)
+
+    def _limits(self) -> observe.Limits:
+        service = self.managed.service
+        return observe.Limits(
+            start_deadline_s=service.start.deadline_s, unhealthy_after_s=service.unhealthy_after_s
+        )
+
+    # -- plan
+
+    def _plan(
+        self,
+        decision: Decision,
+        fleet: observe.Fleet,
+        seen: observe.Seen,
+        backoff: Mapping[str, Backoff],
+        version: int,
+    ) -> plan.Plan:
+        service, template = self.managed.service, self.managed.template
+        rules = plan.Rules(
+            max=service.replicas.max,
+            surge=service.surge,
+            template=template.hash if template and template.hash not in backoff else None,
+            port=template.port if template else 0,
+            region=next((r for r in service.regions if r not in backoff), None),
+            drain_deadline_s=service.scale_in.drain_deadline_s,
+            idle_s=service.scale_in.idle_s,
+            unhealthy_after_s=service.unhealthy_after_s,
+        )
+        known = {r.name for r in self.stored.replicas}
+        orphans = [g for name, g in (seen.groups or {}).items() if name not in known]
+        sight = plan.Sight(at=self.now, stats=seen.stats, front=seen.front, orphans=orphans)
+        return plan.plan(
+            decision.desired,
+            fleet.replicas,
+            sight,
+            rules,
+            version=version,
+            mint=lambda: self.world.mint(self.managed.name),
+        )
+
+    # -- save
+
+    async def _save(self, memory: Memory, fleet: observe.Fleet, planned: plan.Plan, version: int) -> None:
+        before = {r.name: r for r in self.stored.replicas}
+        changed = endpoints(self.stored.replicas) != endpoints(planned.replicas)
+        current = self.stored.row.endpoints_version if self.stored.row else 0
+        decision = memory.decision
+        assert decision is not None
+        row = ServiceRow(
+            memory=msgspec.msgpack.encode(memory),
+            endpoints_version=version if changed else current,
+            off=decision.off,
+            opens_at=decision.opens_at,
+            wakes=not decision.off,
+            hold_limit_s=self.managed.service.hold_limit_s,
+            at=self.now,
+            desired=decision.desired,
+            because=decision.because,
+        )
+        written = tuple(r for r in planned.replicas if before.get(r.name) != r)
+        removed = tuple(before[r.name] for r in (*fleet.removed, *planned.removed) if r.name in before)
+        self.stored = await self.world.store.save(self.stored, row, Changes(written=written, removed=removed))
+
+    # -- act
+
+    async def _act(self, actions: Sequence[Action]) -> list[str]:
+        """Every action at once, within the act deadline; what fails is said and left to the next tick."""
+        rows = {r.name: r for r in self.stored.replicas}
+        gate = asyncio.Semaphore(ACTIONS_AT_ONCE)
+
+        async def one(action: Action) -> str:
+            verb = type(action).__name__.lower()
+            replica = rows[action.replica.name]
+            try:
+                async with gate, asyncio.timeout(ACT_DEADLINE_S):
+                    await self._do(action, replica)
+            except TimeoutError:
+                return f"{verb} {replica.name}: no answer within {ACT_DEADLINE_S:.0f} s"
+            except Conflict:
+                return f"{verb} {replica.name}: another tick has it"
+            except (Unavailable, Refused) as error:
+                log.warning("an action failed", extra={"action": verb, "replica": replica.name, "error": str(error)})
+                return f"{verb} {replica.name}: {error}"
+            return f"{verb} {replica.name}"
+
+        return list(await asyncio.gather(*(one(a) for a in actions)))
+
+    async def _do(self, action: Action, replica: Replica) -> None:
+        match action:
+            case Create():
+                await self._create(replica)
+            case Drain():
+                await self.world.replicas.drain(replica, draining=True)
+            case Undrain():
+                await self.world.replicas.drain(replica, draining=False)
+            case Delete():
+                await self.world.fleet.delete(replica.name)
+
+    async def _create(self, replica: Replica) -> None:
+        template = self.managed.template
+        assert template is not None
+        creating = replace(replica, phase=Phase.CREATING, phase_at=self.now)
+        creating = await self.world.store.move(self.managed.name, creating)
+        request = template.request(
+            replica.name,
+            service=self.managed.name,
+            deployment_id=self.world.deployment_id,
+            region=replica.region,
+            token=self.world.replica_token,
+        )
+        try:
+            await self.world.fleet.create(request)
+        except (OutOfCapacity, Refused) as error:
+            # The group will not exist: the row says why, and goes with the next tick.
+            wait = error.retry_after_s if isinstance(error, OutOfCapacity) else None
+            ended = replace(
+                creating,
+                phase=Phase.DELETING,
+                failure=error.code,
+                because=str(error),
+                retry_at=None if wait is None else self.now + wait,
+            )
+            await self.world.store.move(self.managed.name, ended)
+            raise
+
+    # -- record
+
+    async def _record(
+        self, state: State, observed: Observation, decision: Decision, planned: plan.Plan, outcomes: Sequence[str]
+    ) -> None:
+        counts = {p.value: sum(r.phase is p for r in planned.replicas) for p in Phase}
+        row = DecisionRow(
+            service=self.managed.name,
+            at=self.now,
+            tick=self.world.mint("tick"),
+            cause=self.cause,
+            desired=decision.desired,
+            limited_by=decision.limited_by,
+            because=decision.because,
+            decision=msgspec.msgpack.encode(decision),
+            observation=msgspec.msgpack.encode(observed),
+            state_before=msgspec.msgpack.encode(state),
+            actions=json.dumps(list(outcomes)),
+            replicas=json.dumps(counts),
+            seconds=round(self.world.stopwatch() - self.started, 4),
+            calls=json.dumps({**self.calls.counts(), "table": self.calls.counts().get("table", 0) + 1}),
+        )
+        try:
+            await self.world.store.record(row)
+        except Unavailable as error:
+            log.warning("a decision was made and acted on, but not recorded", extra={"service": self.managed.name, "error": str(error)})
+
+
+def recall(stored: Stored, policy: Policy) -> Memory | None:
+    """The memory in a service's row. One that this version cannot read (an upgrade, a damaged row) is as none: the fleet is
+    in the replica rows, and what is lost is history, not replicas."""
+    if stored.row is None or not stored.row.memory:
+        return None
+    try:
+        return msgspec.msgpack.decode(stored.row.memory, type=Memory)
+    except msgspec.MsgspecError as error:
+        log.warning("a service's memory is not readable and starts anew", extra={"service": stored.service, "error": str(error)})
+        return None
+
+
+def endpoints(replicas: Sequence[Replica]) -> set[tuple[str, str, int]]:
+    """What the front may send to."""
+    return {(r.name, r.address, r.port) for r in replicas if r.phase is Phase.READY and r.address}
+
+
+def _addressed(replica: Replica, own: Mapping[str, Group] | None) -> Replica:
+    group = (own or {}).get(replica.name)
+    return replace(replica, address=group.address) if group and group.address else replica
+
+
+def _should_run(replica: Replica, own: Mapping[str, Group] | None) -> bool:
+    """A silent replica whose group Azure calls settled is worth a GET; one that is still being made is not."""
+    group = (own or {}).get(replica.name)
+    return group is not None and group.provisioning_state not in ("Pending", "Creating")
+
+
+def _backoff(before: Mapping[str, Backoff], fleet: observe.Fleet, now: float) -> dict[str, Backoff]:
+    """Which regions and templates wait. A failure to start blames the template, one to find room blames the region."""
+    after = {key: b for key, b in before.items() if now < b.until + BACKOFF_LONGEST_S}
+    if fleet.cold_starts_s:
+        after = {}
+    for replica in fleet.failures:
+        key = replica.template if replica.failure in TEMPLATE_FAILURES else replica.region
+        failures = after[key].failures + 1 if key in after else 1
+        wait = min(BACKOFF_LONGEST_S, BACKOFF_FIRST_S * 2 ** (failures - 1))
+        until = max(now + wait, replica.retry_at or 0.0)
+        after[key] = Backoff(until=until, failures=failures, because=replica.because)
+    return after
+
+
+TEMPLATE_FAILURES = frozenset({"StartDeadline", "StartFailed", "InaccessibleImage", "RegistryErrorResponse"})
+
+
+def _conditions(
+    before: Sequence[Condition], fleet: observe.Fleet, backoff: Mapping[str, Backoff], seen: observe.Seen, now: float
+) -> tuple[Condition, ...]:
+    """What an operator should know now: what happened of late, and what holds."""
+    recent = {c.message: c for c in before if c.name in ("vanished", "replica_failed") and now - c.since < CONDITION_SHOWN_S}
+    recent |= {c.message: c for c in fleet.conditions}
+    holding = []
+    for key, wait in backoff.items():
+        if now < wait.until:
+            holding.append(
+                Condition(
+                    name="backing_off",
+                    message=f"no replica is created in or from {key} for {wait.until - now:.0f} s: {wait.because}",
+                    remedy="Mend what the message names; the next try comes by itself.",
+                    since=now,
+                )
+            )
+    if seen.groups is None:
+        holding.append(
+            Condition(
+                name="blind",
+                message="Azure does not list the container groups: nothing is created or deleted on that account",
+                remedy="`python -m scaler doctor` shows which permission or endpoint fails.",
+                since=now,
+            )
+        )
+    since = {(c.name): c.since for c in before}
+    held = [replace(c, since=since.get(c.name, c.since)) for c in holding]
+    return tuple([*list(recent.values())[-20:], *held])
