@@ -1,4 +1,4 @@
-"""What an operator writes: ``autoscaler.yaml`` decoded once into frozen values, or one sentence that says what is wrong."""
+"""What an operator writes: ``autoscaler.yaml`` decoded once into frozen values, or one sentence on what is wrong."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class _Written(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A mapping of the file: unknown keys are errors."""
 
 
-class Bounds(_Written):
+class Bounds(_Written, frozen=True):
     """Least and most replicas, whatever the demand."""
 
     min: Count = 0
     max: Annotated[int, Meta(ge=1, le=100_000)] = 10
 
 
-class Target(_Written):
+class Target(_Written, frozen=True):
     """What one replica carries: requests at once, requests per second, and the share (0..1) of CPU, memory, GPU."""
 
     concurrency: Positive | None = None
@@ -38,7 +38,7 @@ class Target(_Written):
     gpu: Share | None = None
 
 
-class Rule(_Written):
+class Rule(_Written, frozen=True):
     """One rule of the schedule as written; ``schedule.py`` gives it its meaning."""
 
     days: str | None = None  # mon-fri, sat,sun
@@ -52,14 +52,14 @@ class Rule(_Written):
     wake: bool = False  # with off: a request may still start a replica
 
 
-class ScheduleText(_Written):
+class ScheduleText(_Written, frozen=True):
     """Rules and the time zone that they are meant in."""
 
     timezone: str = "UTC"
     rules: list[Rule] = field(default_factory=list)
 
 
-class Budget(_Written):
+class Budget(_Written, frozen=True):
     """What the replicas may cost: soft warning first, then a cap. Prices are the operator's own."""
 
     monthly: Positive | None = None
@@ -69,7 +69,7 @@ class Budget(_Written):
     gb_hour: Positive = 0.005
 
 
-class SignalText(_Written):
+class SignalText(_Written, frozen=True):
     """A number from elsewhere and how much of it one replica carries; exactly one source."""
 
     per_replica: Positive
@@ -79,22 +79,22 @@ class SignalText(_Written):
     name: str | None = None
 
 
-class ScaleIn(_Written):
-    """How the fleet shrinks: never below the largest need of the last ``window_s``. A draining replica is deleted when it
-    had nothing in hand and no arrival for ``idle_s``, or when the deadline has passed."""
+class ScaleIn(_Written, frozen=True):
+    """How the fleet shrinks: never below the largest need of the last ``window_s``. A draining replica is deleted
+    when it had nothing in hand and no arrival for ``idle_s``, or when the deadline has passed."""
 
     window_s: Positive = 60.0
     drain_deadline_s: Positive = 120.0
     idle_s: Positive = 5.0
 
 
-class Start(_Written):
+class Start(_Written, frozen=True):
     """How long a replica may take from being asked for to being ready before it is given up."""
 
     deadline_s: Positive = 900.0
 
 
-class Service(_Written):
+class Service(_Written, frozen=True):
     """One model, served by replicas made from one template."""
 
     template: str | None = None
@@ -113,7 +113,7 @@ class Service(_Written):
     surge: Count = 1
 
 
-class Config(_Written):
+class Config(_Written, frozen=True):
     """The whole file."""
 
     services: dict[str, Service]
@@ -126,7 +126,7 @@ def load(text: str | bytes, file: str) -> Config:
     except msgspec.DecodeError as error:
         raise BadSetting(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict) or not isinstance(raw.get("services"), dict) or not raw["services"]:
-        raise BadSetting(f"{file}: services: expected a mapping of service names to settings, like `services: {{iris: …}}`")
+        raise BadSetting(f"{file}: services: expected a mapping of names to settings, like `services: {{iris: …}}`")
     if unknown := sorted(set(map(str, raw)) - {"services"}):
         raise BadSetting(f"{file}: {unknown[0]}: unknown key; the only key here is `services`")
     return Config(services={str(name): _service(file, str(name), value) for name, value in raw["services"].items()})
@@ -136,8 +136,8 @@ def _service(file: str, name: str, raw: object) -> Service:
     path = f"services.{name}"
     if not SERVICE_NAME.fullmatch(name):
         raise BadSetting(
-            f"{file}: {path}: a service name has 1 to 40 lower-case letters, digits and dashes, begins with a letter and "
-            "does not end with a dash"
+            f"{file}: {path}: a service name has 1 to 40 lower-case letters, digits and dashes, begins with a letter "
+            "and does not end with a dash"
         )
     try:
         service = msgspec.convert({} if raw is None else raw, Service)
@@ -153,7 +153,7 @@ def _located(path: str, message: str) -> str:
     what, _, place = message.partition(" - at `$")
     place = place.rstrip("`")
     if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", what):
-        return f"{path}{place}.{unknown[1]}: unknown key; look for a slip of the pen, docs/configuration.md lists the keys"
+        return f"{path}{place}.{unknown[1]}: unknown key; docs/configuration.md lists the keys"
     if missing := re.fullmatch(r"Object missing required field `(.*)`", what):
         return f"{path}{place}.{missing[1]}: missing"
     return f"{path}{place}: {what[0].lower()}{what[1:]}"
@@ -166,7 +166,7 @@ def _contradictions(service: Service) -> list[tuple[str, str]]:
     if bounds.min > bounds.max:
         found.append((".replicas", f"min {bounds.min} is above max {bounds.max}"))
     if service.surge == 0 and bounds.max == 1:
-        found.append((".surge", "with surge 0 and max 1 a rollout could never replace the only replica; allow surge: 1"))
+        found.append((".surge", "with surge 0 and max 1 a rollout could never replace the only replica; say surge: 1"))
     for i, region in enumerate(service.regions):
         if not REGION_NAME.fullmatch(region):
             found.append((f".regions[{i}]", f"{region!r} is no Azure region name; write it like `westeurope`"))

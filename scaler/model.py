@@ -35,9 +35,9 @@ class Pin(Struct, frozen=True, kw_only=True):
 class Observation(Struct, frozen=True, kw_only=True):
     """What one tick saw of one service. None is not known, never zero.
 
-    ``arrivals`` (held and rejected included) and ``completed`` are counts within the last ``window_s``; ``in_flight`` is
-    its mean over that window, without ``queued``, which is now; ``cpu``, ``memory``, ``gpu`` and ``utilization`` are
-    shares of 0..1 over all ready replicas.
+    ``arrivals`` (held and rejected included) and ``completed`` are counts within the last ``window_s``; ``in_flight``
+    is its mean over that window, without ``queued``, which is now; ``cpu``, ``memory``, ``gpu`` and ``utilization``
+    are shares of 0..1 over all ready replicas.
     """
 
     at: float

@@ -10,7 +10,7 @@ The ways of a replica, as seen (``plan`` adds the ways that we want):
     ready     → deleting    silent, and Azure says its container does not run or its neighbours answer us
     any       → (no row)    Azure's list no longer has it (creating: only after the grace)
 
-Where Azure's list failed, nothing is concluded from absence. Where no replica answers, nothing is concluded from silence.
+Where Azure's list failed, nothing is concluded from absence. Where no replica answers, nothing from silence.
 """
 
 from __future__ import annotations
@@ -152,8 +152,9 @@ def _overdue(replica: Replica, seen: Seen, limits: Limits) -> Replica:
 
 def _give_up(replica: Replica, seen: Seen, code: str, because: str) -> Replica:
     detail = seen.details.get(replica.name)
-    told = f" ({detail.detail or detail.container_state})" if detail and (detail.detail or detail.container_state) else ""
-    return replace(replica, phase=Phase.DELETING, phase_at=seen.at, failure=code, because=because + told)
+    told = detail and (detail.detail or detail.container_state)
+    because = f"{because} ({told})" if told else because
+    return replace(replica, phase=Phase.DELETING, phase_at=seen.at, failure=code, because=because)
 
 
 def _is_stopped(detail: GroupDetail | None) -> bool:
@@ -231,8 +232,8 @@ def measure(
 def _held(before: Front | None, now: Front | None) -> tuple[float, int]:
     """Arrivals that only the front saw, and how many wait there now.
 
-    A request that was held and released arrives at a replica later and is counted there: so only what still waits, or gave
-    up waiting, is added, and what waited before and was released is taken off again.
+    A request that was held and released arrives at a replica later and is counted there: so only what still waits, or
+    gave up waiting, is added, and what waited before and was released is taken off again.
     """
     if now is None:
         return 0.0, 0
@@ -242,8 +243,8 @@ def _held(before: Front | None, now: Front | None) -> tuple[float, int]:
 
 
 def quality(seen: Seen, replicas: Sequence[Replica]) -> Data:
-    """How far the numbers can be trusted: ``fresh`` all ready replicas answered, ``partial`` some, ``blind`` none, or no
-    list; ``stale`` the front fell silent, so nobody knows what waits at zero."""
+    """How far the numbers can be trusted: ``fresh`` all ready replicas answered, ``partial`` some, ``blind`` none, or
+    no list; ``stale`` the front fell silent, so nobody knows what waits at zero."""
     serving = [r for r in replicas if r.phase in (Phase.READY, Phase.DRAINING)]
     answered = [r for r in serving if r.name in seen.stats]
     if seen.groups is None and not answered:

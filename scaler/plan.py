@@ -73,9 +73,8 @@ def plan(
     for group in sight.orphans:
         rows[group.name] = _adopted_to_delete(group, sight.at, rules)
     after = [_drained(r, sight, rules) for r in rows.values()]
-    return Plan(
-        replicas=tuple(after), removed=tuple(removed), actions=tuple(a for r in after for a in _actions(r, sight, rules))
-    )
+    actions = tuple(a for r in after for a in _actions(r, sight, rules))
+    return Plan(replicas=tuple(after), removed=tuple(removed), actions=actions)
 
 
 def _to(replica: Replica, phase: Phase, at: float, because: str, **changes: object) -> Replica:
@@ -104,7 +103,7 @@ def _surplus(desired: int, rows: list[Replica], sight: Sight, rules: Rules, *, r
 
 
 def _usefulness(replica: Replica, sight: Sight, rules: Rules) -> tuple[float, ...]:
-    """Ascending: what goes first. Not serving before serving, old before new, silent before answering, idle before busy."""
+    """Ascending, first to go first: not serving, then old versions, then silent ones, then the least busy."""
     stats = sight.stats.get(replica.name)
     serving = replica.phase is Phase.READY
     return (
@@ -133,7 +132,7 @@ def _takeable(rows: list[Replica], sight: Sight, rules: Rules) -> list[Replica]:
 
 
 def _room(missing: int, rows: list[Replica], rules: Rules, *, rolling: bool) -> int:
-    """How many may be created: everything that exists or may exist counts against max, what drains and dies included."""
+    """How many may be created: all that exists or may exist counts against max, what drains and dies included."""
     if rules.template is None or rules.region is None:
         return 0
     ceiling = rules.max + (rules.surge if rolling else 0)

@@ -126,8 +126,8 @@ class Store(Protocol):
 
     async def save(self, stored: Stored, row: ServiceRow, changes: Changes) -> Stored:
         """One transaction: the service row if its ETag is still ``stored.etag`` (or if there is still none), and the
-        replica rows (written if their ETag still matches; inserted where ``Replica.etag`` is empty). Gives what is stored
-        now, new ETags included. Raises ``Conflict``, with nothing changed, when another tick was first."""
+        replica rows (written if their ETag still matches; inserted where ``Replica.etag`` is empty). Gives what is
+        stored now, new ETags included. Raises ``Conflict``, with nothing changed, when another tick was first."""
 
     async def move(self, service: str, replica: Replica) -> Replica:
         """Write one replica row if its ETag still matches; gives it with the new ETag. Raises ``Conflict``."""
@@ -145,7 +145,7 @@ class Store(Protocol):
         none, else whatever there is. Raises ``Conflict``."""
 
     async def remove_pin(self, service: str, *, etag: str | None) -> bool:
-        """Take the pin away (only if ``etag`` still matches, when one is given: ``Conflict``); False: there was none."""
+        """Take the pin away (if ``etag`` is given, only if it still matches: ``Conflict``); False: there was none."""
 
     async def write_front(self, service: str, front: Front) -> None:
         """Write what discovery counts, whatever was there."""

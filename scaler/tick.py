@@ -1,11 +1,11 @@
 """One pass: load, observe, decide, plan, save, act, record.
 
-*Save before act.* The save is the fence: of two ticks at once one gets ``Conflict`` and stops. The fence does not stop an
-instance that saved, slept and woke; so a create first moves its row ``intended → creating`` by ETag, and a delete acts
-on ``deleting``, which has no way back. A crash between any two steps leaves rows that the next tick reads and repairs.
+*Save before act.* The save is the fence: of two ticks at once one gets ``Conflict`` and stops. The fence does not stop
+an instance that saved, slept and woke; so a create first moves its row ``intended → creating`` by ETag, and a delete
+acts on ``deleting``, which has no way back. A crash between any two steps leaves rows that the next tick repairs.
 
-*Load before list.* A row that another tick writes in between shows as a group without a row, and the fence then stops us.
-The other way round a replica just made would look as if it had vanished.
+*Load before list.* A row that another tick writes in between shows as a group without a row, and the fence then stops
+us. The other way round a replica just made would look as if it had vanished.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from scaler import observe, plan
 from scaler.config import Config, Service
-from scaler.decide import Policy, State, decide, initial_state
+from scaler.decide import Policy, State, decide, initial_state, policy_of
 from scaler.errors import Conflict, OutOfCapacity, Refused, Unavailable
 from scaler.model import (
     Action,
@@ -45,6 +45,7 @@ from scaler.template import Template
 ACT_DEADLINE_S = 30.0  # shorter than plan.TURN_S: whoever acts is done before another may take over
 SCRAPES_AT_ONCE = 64
 ACTIONS_AT_ONCE = 16
+TEMPLATE_FAILURES = frozenset({"StartDeadline", "StartFailed", "InaccessibleImage", "RegistryErrorResponse"})
 BACKOFF_FIRST_S = 15.0
 BACKOFF_LONGEST_S = 600.0
 CONDITION_SHOWN_S = 900.0
@@ -83,12 +84,13 @@ class TickReport(Struct, frozen=True, kw_only=True):
 
 
 class Managed(Struct, frozen=True, kw_only=True):
-    """A service with what its settings compile to. ``template`` is None where none is configured: nothing is created."""
+    """A service with what its settings compile to. ``template`` is None where none is configured: none is created."""
 
     name: str
     service: Service
     policy: Policy
     template: Template | None
+    removed: bool = False  # no longer configured, though replicas of it are left: drained to zero
 
 
 class World(Struct, frozen=True, kw_only=True):
@@ -120,10 +122,21 @@ class Scaler:
         """One pass over every service, or one. ``now`` is epoch seconds; ``cause`` (timer, wake, …) is recorded, and
         decides nothing. Raises KeyError for a service that is not configured."""
         managed = list(self.managed.values()) if only is None else [self.managed[only]]
+        reports, groups = await self._pass(managed, now, cause)
+        tagged = {g.tags.get("service", "") for g in groups or ()} - set(self.managed) - {""}
+        if only is None and tagged:
+            more, _ = await self._pass([_no_longer(name) for name in sorted(tagged)], now, cause)
+            reports += more
+        return reports
+
+    async def _pass(
+        self, managed: Sequence[Managed], now: float, cause: str
+    ) -> tuple[list[TickReport], Sequence[Group] | None]:
         passes = [_Pass(m, self.world, now, cause) for m in managed]
         loaded = await asyncio.gather(*(p.load() for p in passes))
         groups = await self._list(passes)
-        return await asyncio.gather(*(p.finish(groups) if ok else p.gave_up() for p, ok in zip(passes, loaded, strict=True)))
+        ends = (p.finish(groups) if ok else p.gave_up() for p, ok in zip(passes, loaded, strict=True))
+        return list(await asyncio.gather(*ends)), groups
 
     async def _list(self, passes: Sequence[_Pass]) -> Sequence[Group] | None:
         """Our own groups, by tag; None when Azure did not say. Strangers' groups are not looked at any further."""
@@ -131,7 +144,7 @@ class Scaler:
             try:
                 groups = await self.world.fleet.list()
             except Unavailable as error:
-                log.warning("container groups could not be listed: nothing is concluded from absence", extra={"error": str(error)})
+                log.warning("container groups could not be listed", extra={"error": str(error)})
                 return None
         return [g for g in groups if g.tags.get("aci-autoscaler") == self.world.deployment_id]
 
@@ -172,7 +185,7 @@ class _Pass:
     async def _finish(self, groups: Sequence[Group] | None) -> TickReport:
         own = None if groups is None else {g.name: g for g in groups if g.tags.get("service") == self.managed.name}
         memory = recall(self.stored, self.managed.policy)
-        seen, (quota_signals) = await self._look(own)
+        seen, signals = await self._look(own)
         fleet = observe.look(seen, self._limits())
         measures = observe.measure(
             memory.counters if memory else {},
@@ -187,12 +200,14 @@ class _Pass:
             measures,
             window_s=self.now - memory.at if memory else 0.0,
             memory_bytes=self.managed.template.memory_bytes if self.managed.template else None,
-            signals=quota_signals,
+            signals=signals,
             pin=self.stored.pin,
             quota=None,
         )
         state = memory.state if memory else initial_state(self.managed.policy)
         decision, state_after = decide(self.managed.policy, state, observed)
+        if self.managed.removed:
+            decision = Decision(desired=0, limited_by="removed", because="The service is no longer configured.")
         backoff = _backoff(memory.backoff if memory else {}, fleet, self.now)
         version = self.stored.row.endpoints_version + 1 if self.stored.row else 1
         planned = self._plan(decision, fleet, seen, backoff, version)
@@ -253,9 +268,7 @@ class _Pass:
 
     def _limits(self) -> observe.Limits:
         service = self.managed.service
-        return observe.Limits(
-            start_deadline_s=service.start.deadline_s, unhealthy_after_s=service.unhealthy_after_s
-        )
+        return observe.Limits(start_deadline_s=service.start.deadline_s, unhealthy_after_s=service.unhealthy_after_s)
 
     # -- plan
 
@@ -271,9 +284,9 @@ class _Pass:
         rules = plan.Rules(
             max=service.replicas.max,
             surge=service.surge,
-            template=template.hash if template and template.hash not in backoff else None,
+            template=template.hash if template and not _waits(backoff, template.hash, self.now) else None,
             port=template.port if template else 0,
-            region=next((r for r in service.regions if r not in backoff), None),
+            region=next((r for r in service.regions if not _waits(backoff, r, self.now)), None),
             drain_deadline_s=service.scale_in.drain_deadline_s,
             idle_s=service.scale_in.idle_s,
             unhealthy_after_s=service.unhealthy_after_s,
@@ -400,18 +413,27 @@ class _Pass:
         try:
             await self.world.store.record(row)
         except Unavailable as error:
-            log.warning("a decision was made and acted on, but not recorded", extra={"service": self.managed.name, "error": str(error)})
+            told = {"service": self.managed.name, "error": str(error)}
+            log.warning("a decision was made and acted on, but not recorded", extra=told)
+
+
+def _no_longer(name: str) -> Managed:
+    service = Service()
+    return Managed(
+        name=name, service=service, policy=policy_of(service, name, f"services.{name}"), template=None, removed=True
+    )
 
 
 def recall(stored: Stored, policy: Policy) -> Memory | None:
-    """The memory in a service's row. One that this version cannot read (an upgrade, a damaged row) is as none: the fleet is
-    in the replica rows, and what is lost is history, not replicas."""
+    """The memory in a service's row. One that this version cannot read (an upgrade, a damaged row) is as none: the
+    fleet is in the replica rows, and what is lost is history, not replicas."""
     if stored.row is None or not stored.row.memory:
         return None
     try:
         return msgspec.msgpack.decode(stored.row.memory, type=Memory)
     except msgspec.MsgspecError as error:
-        log.warning("a service's memory is not readable and starts anew", extra={"service": stored.service, "error": str(error)})
+        told = {"service": stored.service, "error": str(error)}
+        log.warning("a service's memory is not readable and starts anew", extra=told)
         return None
 
 
@@ -445,18 +467,20 @@ def _backoff(before: Mapping[str, Backoff], fleet: observe.Fleet, now: float) ->
     return after
 
 
-TEMPLATE_FAILURES = frozenset({"StartDeadline", "StartFailed", "InaccessibleImage", "RegistryErrorResponse"})
+def _waits(backoff: Mapping[str, Backoff], key: str, now: float) -> bool:
+    return key in backoff and now < backoff[key].until
 
 
 def _conditions(
     before: Sequence[Condition], fleet: observe.Fleet, backoff: Mapping[str, Backoff], seen: observe.Seen, now: float
 ) -> tuple[Condition, ...]:
     """What an operator should know now: what happened of late, and what holds."""
-    recent = {c.message: c for c in before if c.name in ("vanished", "replica_failed") and now - c.since < CONDITION_SHOWN_S}
+    past = (c for c in before if c.name in ("vanished", "replica_failed") and now - c.since < CONDITION_SHOWN_S)
+    recent = {c.message: c for c in past}
     recent |= {c.message: c for c in fleet.conditions}
     holding = []
     for key, wait in backoff.items():
-        if now < wait.until:
+        if _waits(backoff, key, now):
             holding.append(
                 Condition(
                     name="backing_off",
@@ -476,4 +500,4 @@ def _conditions(
         )
     since = {(c.name): c.since for c in before}
     held = [replace(c, since=since.get(c.name, c.since)) for c in holding]
-    return tuple([*list(recent.values())[-20:], *held])
+    return (*list(recent.values())[-20:], *held)
