@@ -1,0 +1,43 @@
+# make demo [TRACE=file.csv]   set up, start everything on this machine, play a day of requests, watch it scale
+# make up   [CONFIG=file.yaml] the same system, kept running until Ctrl-C
+# make test · make verify · make check · make clean
+SHELL := /bin/sh
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down test verify check clean
+MAKEFLAGS += --no-print-directory
+
+help:
+	@sed -n 's/^# \(make.*\)/  \1/p' Makefile
+
+setup:
+	@test -n "$(PYTHON)" || { echo "set-up: no python3 found; install it: apt-get install python3 python3-venv" >&2; exit 2; }
+	@"$(PYTHON)" infra/local/setup.py
+
+demo: setup
+	@exec $(VENV) -m infra.local demo $(if $(TRACE),--trace "$(TRACE)")
+
+up: setup
+	@exec $(VENV) -m infra.local up $(if $(CONFIG),--config "$(CONFIG)")
+
+down:
+	@exec $(VENV) -m infra.local down
+
+test: setup
+	@exec $(VENV) -m pytest -q -n 2 --dist loadfile -m "not verify and not azcli" $(ARGS)
+
+verify: setup
+	@exec $(VENV) -m pytest -q -m "verify or azcli" -o timeout=900 $(ARGS)
+
+check: setup
+	@$(VENV) -m ruff check .
+	@$(VENV) -m ruff format --check --quiet --line-length 120 .
+	@$(VENV) -m mypy
+
+# What was generated, but for .venv: that one costs minutes to fill again.
+clean:
+	@test ! -x $(VENV) || test ! -d .local || $(VENV) -m infra.local down
+	@rm -rf .local .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

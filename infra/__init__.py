@@ -1,0 +1,1 @@
+"""Where the autoscaler runs: on Azure by Bicep, on one machine by ``infra.local``."""
