@@ -16,21 +16,20 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct
 from msgspec.structs import replace
 
 from scaler import observe, plan
 from scaler.config import Config, Service
 from scaler.decide import Policy, State, decide, initial_state, policy_of
 from scaler.errors import Conflict, OutOfCapacity, Refused, Unavailable
+from scaler.memory import Backoff, Memory, conditions, next_backoff, recall, waits
 from scaler.model import (
     Action,
-    Condition,
     Create,
     Decision,
     Delete,
     Drain,
-    Front,
     Group,
     GroupDetail,
     Observation,
@@ -45,33 +44,8 @@ from scaler.template import Template
 ACT_DEADLINE_S = 30.0  # shorter than plan.TURN_S: whoever acts is done before another may take over
 SCRAPES_AT_ONCE = 64
 ACTIONS_AT_ONCE = 16
-TEMPLATE_FAILURES = frozenset({"StartDeadline", "StartFailed", "InaccessibleImage", "RegistryErrorResponse"})
-BACKOFF_FIRST_S = 15.0
-BACKOFF_LONGEST_S = 600.0
-CONDITION_SHOWN_S = 900.0
 
 log = logging.getLogger("scaler.tick")
-
-
-class Backoff(Struct, frozen=True, kw_only=True):
-    """No creation before ``until``; each failure in a row doubles the wait."""
-
-    until: float
-    failures: int
-    because: str
-
-
-class Memory(Struct, frozen=True, kw_only=True):
-    """What a service remembers from tick to tick, kept in its row."""
-
-    at: float
-    state: State
-    counters: dict[str, observe.Counter] = field(default_factory=dict)
-    front: Front | None = None
-    observation: Observation | None = None
-    decision: Decision | None = None
-    conditions: tuple[Condition, ...] = ()
-    backoff: dict[str, Backoff] = field(default_factory=dict)  # by region, or by template hash
 
 
 class TickReport(Struct, frozen=True, kw_only=True):
@@ -184,7 +158,7 @@ class _Pass:
 
     async def _finish(self, groups: Sequence[Group] | None) -> TickReport:
         own = None if groups is None else {g.name: g for g in groups if g.tags.get("service") == self.managed.name}
-        memory = recall(self.stored, self.managed.policy)
+        memory = recall(self.stored)
         seen, signals = await self._look(own)
         fleet = observe.look(seen, self._limits())
         measures = observe.measure(
@@ -208,7 +182,7 @@ class _Pass:
         decision, state_after = decide(self.managed.policy, state, observed)
         if self.managed.removed:
             decision = Decision(desired=0, limited_by="removed", because="The service is no longer configured.")
-        backoff = _backoff(memory.backoff if memory else {}, fleet, self.now)
+        backoff = next_backoff(memory.backoff if memory else {}, fleet, self.now)
         version = self.stored.row.endpoints_version + 1 if self.stored.row else 1
         planned = self._plan(decision, fleet, seen, backoff, version)
         after = Memory(
@@ -218,7 +192,7 @@ class _Pass:
             front=seen.front,
             observation=observed,
             decision=decision,
-            conditions=_conditions(memory.conditions if memory else (), fleet, backoff, seen, self.now),
+            conditions=conditions(memory.conditions if memory else (), fleet, backoff, seen, self.now),
             backoff=backoff,
         )
         await self._save(after, fleet, planned, version)
@@ -284,9 +258,9 @@ class _Pass:
         rules = plan.Rules(
             max=service.replicas.max,
             surge=service.surge,
-            template=template.hash if template and not _waits(backoff, template.hash, self.now) else None,
+            template=template.hash if template and not waits(backoff, template.hash, self.now) else None,
             port=template.port if template else 0,
-            region=next((r for r in service.regions if not _waits(backoff, r, self.now)), None),
+            region=next((r for r in service.regions if not waits(backoff, r, self.now)), None),
             drain_deadline_s=service.scale_in.drain_deadline_s,
             idle_s=service.scale_in.idle_s,
             unhealthy_after_s=service.unhealthy_after_s,
@@ -424,19 +398,6 @@ def _no_longer(name: str) -> Managed:
     )
 
 
-def recall(stored: Stored, policy: Policy) -> Memory | None:
-    """The memory in a service's row. One that this version cannot read (an upgrade, a damaged row) is as none: the
-    fleet is in the replica rows, and what is lost is history, not replicas."""
-    if stored.row is None or not stored.row.memory:
-        return None
-    try:
-        return msgspec.msgpack.decode(stored.row.memory, type=Memory)
-    except msgspec.MsgspecError as error:
-        told = {"service": stored.service, "error": str(error)}
-        log.warning("a service's memory is not readable and starts anew", extra=told)
-        return None
-
-
 def endpoints(replicas: Sequence[Replica]) -> set[tuple[str, str, int]]:
     """What the front may send to."""
     return {(r.name, r.address, r.port) for r in replicas if r.phase is Phase.READY and r.address}
@@ -451,53 +412,3 @@ def _should_run(replica: Replica, own: Mapping[str, Group] | None) -> bool:
     """A silent replica whose group Azure calls settled is worth a GET; one that is still being made is not."""
     group = (own or {}).get(replica.name)
     return group is not None and group.provisioning_state not in ("Pending", "Creating")
-
-
-def _backoff(before: Mapping[str, Backoff], fleet: observe.Fleet, now: float) -> dict[str, Backoff]:
-    """Which regions and templates wait. A failure to start blames the template, one to find room blames the region."""
-    after = {key: b for key, b in before.items() if now < b.until + BACKOFF_LONGEST_S}
-    if fleet.cold_starts_s:
-        after = {}
-    for replica in fleet.failures:
-        key = replica.template if replica.failure in TEMPLATE_FAILURES else replica.region
-        failures = after[key].failures + 1 if key in after else 1
-        wait = min(BACKOFF_LONGEST_S, BACKOFF_FIRST_S * 2 ** (failures - 1))
-        until = max(now + wait, replica.retry_at or 0.0)
-        after[key] = Backoff(until=until, failures=failures, because=replica.because)
-    return after
-
-
-def _waits(backoff: Mapping[str, Backoff], key: str, now: float) -> bool:
-    return key in backoff and now < backoff[key].until
-
-
-def _conditions(
-    before: Sequence[Condition], fleet: observe.Fleet, backoff: Mapping[str, Backoff], seen: observe.Seen, now: float
-) -> tuple[Condition, ...]:
-    """What an operator should know now: what happened of late, and what holds."""
-    past = (c for c in before if c.name in ("vanished", "replica_failed") and now - c.since < CONDITION_SHOWN_S)
-    recent = {c.message: c for c in past}
-    recent |= {c.message: c for c in fleet.conditions}
-    holding = []
-    for key, wait in backoff.items():
-        if _waits(backoff, key, now):
-            holding.append(
-                Condition(
-                    name="backing_off",
-                    message=f"no replica is created in or from {key} for {wait.until - now:.0f} s: {wait.because}",
-                    remedy="Mend what the message names; the next try comes by itself.",
-                    since=now,
-                )
-            )
-    if seen.groups is None:
-        holding.append(
-            Condition(
-                name="blind",
-                message="Azure does not list the container groups: nothing is created or deleted on that account",
-                remedy="`python -m scaler doctor` shows which permission or endpoint fails.",
-                since=now,
-            )
-        )
-    since = {(c.name): c.since for c in before}
-    held = [replace(c, since=since.get(c.name, c.since)) for c in holding]
-    return (*list(recent.values())[-20:], *held)
