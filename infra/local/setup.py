@@ -19,7 +19,10 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".venv"
@@ -78,9 +81,6 @@ class Progress:
         self.say(f"{self.title}: {detail}, {time.monotonic() - self.started_at:.1f} s")
         if not PLAIN:
             print(flush=True)
-
-
-Tell = Callable[[str, Progress], None]  # the last line a tool wrote, and the step it belongs to
 
 
 def main() -> int:
@@ -295,8 +295,10 @@ def train_models() -> None:
     progress.close("trained")
 
 
-def run_logged(command: list[str], name: str, progress: Progress, tell: Tell) -> tuple[int, Path]:
-    """Run a command without stdin, its output in ``.local/logs/<name>.log``; ``tell`` is called a few times a second."""
+def run_logged(
+    command: list[str], name: str, progress: Progress, tell: Callable[[str, Progress], None]
+) -> tuple[int, Path]:
+    """Run a command without stdin, its output in ``.local/logs/<name>.log``; ``tell`` gets its last line at times."""
     log = LOCAL / "logs" / f"{name}.log"
     lines = [""]
     with log.open("w") as file:
@@ -334,7 +336,10 @@ def why_failed(tool: str, log: Path) -> str:
     if re.search(
         r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|NewConnectionError|Temporary failure|Connection.*timed out", text
     ):
-        return f"{tool} could not reach its package index; check the network, or the proxy and index settings of {tool} ({shown(log)})"
+        return (
+            f"{tool} could not reach its package index; check the network, or the proxy and index settings of {tool} "
+            f"({shown(log)})"
+        )
     return f"{tool} failed: {last_line(text, 'ERROR', 'npm error')} (all of it: {shown(log)})"
 
 
