@@ -1,0 +1,224 @@
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from scaler.model import Front, Observation, Phase, Replica
+from scaler.observe import CREATE_GRACE_S, FRONT_SILENT_S, Counter, Limits, Measures, Seen, look, measure, observation
+from scaler.observe import quality as quality_of
+from tests.builders import NOW, detail, front, group, replica, seen, stats
+
+LIMITS = Limits(start_deadline_s=900.0, unhealthy_after_s=60.0)
+P = Phase
+
+
+def only(view: Seen) -> Replica:
+    (row,) = look(view, LIMITS).replicas
+    return row
+
+
+# ---------------------------------------------------------------- phases
+
+
+def test_a_group_in_the_list_means_that_the_replica_is_starting() -> None:
+    row = only(seen([replica("a", P.CREATING)]))
+    assert (row.phase, row.phase_at, row.address) == (P.STARTING, NOW, "127.64.0.1")
+
+
+def test_a_replica_that_says_ready_is_ready_and_its_cold_start_is_told_once() -> None:
+    starting = replica("a", P.STARTING, intended_at=NOW - 72)
+    fleet = look(seen([starting], answering=[stats("a")]), LIMITS)
+    assert [r.phase for r in fleet.replicas] == [P.READY]
+    assert fleet.cold_starts_s == (72.0,)
+    again = look(seen(fleet.replicas, answering=[stats("a")]), LIMITS)
+    assert again.cold_starts_s == ()
+
+
+def test_a_restarted_server_is_starting_again_and_is_no_second_cold_start() -> None:
+    row = only(seen([replica("a")], answering=[stats("a", phase="starting")]))
+    assert row.phase is P.STARTING
+    fleet = look(seen([row], answering=[stats("a")]), LIMITS)
+    assert fleet.replicas[0].phase is P.READY
+    assert fleet.cold_starts_s == ()
+
+
+@pytest.mark.parametrize("phase", [P.STARTING, P.READY, P.DRAINING, P.DELETING])
+def test_what_azure_no_longer_lists_has_no_row(phase: Phase) -> None:
+    fleet = look(seen([replica("a", phase)], groups={}), LIMITS)
+    assert fleet.replicas == ()
+    assert [r.name for r in fleet.removed] == ["a"]
+    assert [c.name for c in fleet.conditions] == ([] if phase is P.DELETING else ["vanished"])
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_without_a_list_nothing_is_concluded_from_absence(phase: Phase) -> None:
+    assert only(seen([replica("a", phase)], groups=None)).phase is phase
+
+
+def test_a_put_whose_answer_was_lost_has_the_grace_and_then_no_row() -> None:
+    young = replica("a", P.CREATING, phase_at=NOW - CREATE_GRACE_S + 1)
+    old = replica("b", P.CREATING, phase_at=NOW - CREATE_GRACE_S)
+    fleet = look(seen([young, old], groups={}), LIMITS)
+    assert [r.name for r in fleet.replicas] == ["a"]
+    assert [r.name for r in fleet.removed] == ["b"]
+
+
+def test_an_intent_that_nobody_acted_on_stays() -> None:
+    assert only(seen([replica("a", P.INTENDED)], groups={})).phase is P.INTENDED
+
+
+def test_a_start_that_azure_calls_failed_is_given_up_at_once() -> None:
+    view = seen([replica("a", P.STARTING)], groups={"a": group("a", provisioning_state="Failed")})
+    fleet = look(view, LIMITS)
+    assert fleet.replicas[0].phase is P.DELETING
+    assert fleet.failures[0].failure == "StartFailed"
+    assert fleet.conditions[0].name == "replica_failed"
+
+
+@pytest.mark.parametrize("says", [None, "starting"])
+def test_a_start_that_takes_longer_than_its_deadline_is_given_up(says: str | None) -> None:
+    def at(age_s: float) -> Phase:
+        row = replica("a", P.STARTING, intended_at=NOW - age_s, phase_at=NOW - age_s)
+        return only(seen([row], answering=[stats("a", phase=says)] if says else [])).phase
+
+    assert at(899) is P.STARTING
+    assert at(900) is P.DELETING
+
+
+def test_a_given_up_replica_says_what_azure_said_of_it() -> None:
+    row = replica("a", P.STARTING, intended_at=NOW - 1000, phase_at=NOW - 1000)
+    told = detail("a", container_state="Waiting", detail="CrashLoopBackOff: Back-off restarting failed")
+    assert "CrashLoopBackOff" in only(seen([row], details={"a": told})).because
+
+
+def test_silence_alone_deletes_nothing() -> None:
+    row = replica("a", silent_since=NOW - 10_000)
+    assert only(seen([row], details={"a": detail("a")})).phase is P.READY
+
+
+def test_a_silent_replica_goes_when_its_neighbours_answer() -> None:
+    rows = [replica("a", silent_since=NOW - 61), replica("b")]
+    fleet = look(seen(rows, answering=[stats("b")]), LIMITS)
+    assert [(r.name, r.phase) for r in fleet.replicas] == [("a", P.DELETING), ("b", P.READY)]
+
+
+def test_a_silent_replica_goes_when_its_container_does_not_run() -> None:
+    row = replica("a", silent_since=NOW - 61)
+    assert only(seen([row], details={"a": detail("a", container_state="Terminated")})).phase is P.DELETING
+
+
+def test_a_short_silence_is_forgiven_and_forgotten() -> None:
+    rows = [replica("a"), replica("b")]
+    quiet = look(seen(rows, answering=[stats("b")]), LIMITS).replicas
+    assert quiet[0].silent_since == NOW
+    back = look(seen(quiet, answering=[stats("a"), stats("b")]), LIMITS).replicas
+    assert back[0].silent_since is None
+
+
+def test_a_draining_replica_is_not_made_ready_by_what_it_says() -> None:
+    assert only(seen([replica("a", P.DRAINING)], answering=[stats("a")])).phase is P.DRAINING
+
+
+def test_a_replica_that_azure_refused_is_told_as_a_failure_when_its_row_goes() -> None:
+    refused = replica("a", P.DELETING, failure="ContainerGroupQuotaReached")
+    assert look(seen([refused], groups={}), LIMITS).failures == (refused,)
+
+
+# ---------------------------------------------------------------- totals
+
+
+def measured(view: Seen, before: dict[str, Counter] | None = None, held: Front | None = None) -> Measures:
+    return measure(before or {}, held, view, [r.name for r in view.replicas], first=before is None)
+
+
+def counter(name: str, **changes: Any) -> Counter:
+    plain = Counter(start_id=f"start-{name}", at=NOW - 10, arrivals=100, completed=90, busy_s=50.0)
+    return replace(plain, **changes)
+
+
+def test_counts_are_differences_of_totals() -> None:
+    now = stats("a", arrivals_total=130, completed_total=115, failed_total=1, busy_seconds_total=75.0, queued=2)
+    out = measured(seen([replica("a")], answering=[now]), {"a": counter("a")})
+    assert (out.arrivals, out.completed, out.in_flight, out.queued) == (30, 26, 2.5, 2)
+
+
+def test_a_restart_counts_from_its_start() -> None:
+    now = stats("a", start_id="second", arrivals_total=7, in_flight=3)
+    out = measured(seen([replica("a")], answering=[now]), {"a": counter("a")})
+    assert (out.arrivals, out.in_flight) == (7, 3)
+
+
+def test_the_very_first_tick_knows_no_counts() -> None:
+    out = measured(seen([replica("a")], answering=[stats("a", arrivals_total=5000)]))
+    assert out.arrivals is None
+    assert out.counters["a"].arrivals == 5000
+
+
+def test_nobody_answering_is_unknown_and_not_zero() -> None:
+    out = measured(seen([replica("a")]), {"a": counter("a")})
+    assert (out.arrivals, out.completed, out.in_flight, out.queued) == (None, None, None, None)
+    assert out.counters["a"] == counter("a")
+
+
+def test_no_replica_and_no_front_is_nothing_to_do() -> None:
+    out = measured(seen([]), {})
+    assert (out.arrivals, out.queued, out.in_flight) == (0, 0, None)
+
+
+def test_held_requests_are_arrivals_and_queued() -> None:
+    out = measured(seen([], front=front(waiting=3, arrivals_total=4, expired_total=1)), {}, front())
+    assert (out.arrivals, out.queued) == (4, 3)
+
+
+def test_a_released_request_is_counted_once() -> None:
+    arrived = seen([replica("a")], answering=[stats("a", arrivals_total=103)], front=front(waiting=0, arrivals_total=3))
+    out = measured(arrived, {"a": counter("a")}, front(waiting=3, arrivals_total=3))
+    assert (out.arrivals, out.queued) == (0, 0)
+
+
+def test_counters_of_rows_that_are_gone_are_forgotten() -> None:
+    out = measured(seen([replica("a")], answering=[stats("a")]), {"a": counter("a"), "gone": counter("gone")})
+    assert set(out.counters) == {"a"}
+
+
+# ---------------------------------------------------------------- trust
+
+
+def quality(view: Seen) -> str:
+    return quality_of(view, view.replicas)
+
+
+def test_data_is_fresh_when_every_ready_replica_answered() -> None:
+    assert quality(seen([replica("a"), replica("b", P.STARTING)], answering=[stats("a")])) == "fresh"
+    assert quality(seen([])) == "fresh"
+
+
+def test_data_is_partial_when_some_answered_and_blind_when_none_did() -> None:
+    rows = [replica("a"), replica("b")]
+    assert quality(seen(rows, answering=[stats("a")])) == "partial"
+    assert quality(seen(rows)) == "blind"
+    assert quality(seen([], groups=None)) == "blind"
+
+
+def test_data_is_stale_when_the_front_fell_silent() -> None:
+    assert quality(seen([], front=front(at=NOW - FRONT_SILENT_S - 1))) == "stale"
+    assert quality(seen([], front=front(at=NOW - FRONT_SILENT_S))) == "fresh"
+
+
+def observed(view: Seen) -> Observation:
+    fleet = look(view, LIMITS)
+    measures = measured(view, {})
+    return observation(
+        view, fleet, measures, window_s=15, memory_bytes=2**29, signals={"jobs": None}, pin=None, quota=None
+    )
+
+
+def test_an_observation_sums_replicas_and_averages_shares() -> None:
+    answering = [stats("a", cpu=0.2, in_flight=4), stats("b", cpu=None, in_flight=8)]
+    rows = [replica("a"), replica("b"), replica("c", P.STARTING), replica("d", P.INTENDED), replica("e", P.DRAINING)]
+    seen_ = observed(seen(rows, answering=answering))
+    assert (seen_.ready, seen_.starting, seen_.draining) == (2, 2, 1)
+    assert (seen_.cpu, seen_.memory, seen_.gpu) == (0.2, 0.5, None)
+    assert (seen_.in_flight, seen_.utilization) == (12, 0.75)
+    assert seen_.signals == {"jobs": None}
+    assert seen_.data == "partial"
