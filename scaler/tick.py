@@ -290,7 +290,7 @@ class _Pass:
             endpoints_version=version if changed else current,
             off=decision.off,
             opens_at=decision.opens_at,
-            wakes=not decision.off,
+            wakes=decision.wakes,
             hold_limit_s=self.managed.service.hold_limit_s,
             at=self.now,
             desired=decision.desired,
@@ -394,7 +394,7 @@ class _Pass:
 def _no_longer(name: str) -> Managed:
     service = Service()
     return Managed(
-        name=name, service=service, policy=policy_of(service, name, f"services.{name}"), template=None, removed=True
+        name=name, service=service, policy=policy_of(service, name, "(no longer configured)"), template=None, removed=True
     )
 
 
