@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct, field
 
+from scaler import yaml12
 from scaler.errors import BadSetting
 
 Count = Annotated[int, Meta(ge=0, le=100_000)]
@@ -89,9 +90,11 @@ class ScaleIn(_Written, frozen=True):
 
 
 class Start(_Written, frozen=True):
-    """How long a replica may take from being asked for to being ready before it is given up."""
+    """How long a replica may take from being asked for to being ready before it is given up, and how long it is taken
+    to need until starts were seen."""
 
     deadline_s: Positive = 900.0
+    expected_s: Positive = 90.0
 
 
 class Service(_Written, frozen=True):
@@ -121,10 +124,7 @@ class Config(_Written, frozen=True):
 
 def load(text: str | bytes, file: str) -> Config:
     """Decode ``autoscaler.yaml`` (YAML or JSON). Raises ``BadSetting`` naming file, path and what was expected."""
-    try:
-        raw = msgspec.yaml.decode(text)
-    except msgspec.DecodeError as error:
-        raise BadSetting(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from error
+    raw = yaml12.read(text, file)
     if not isinstance(raw, dict) or not isinstance(raw.get("services"), dict) or not raw["services"]:
         raise BadSetting(f"{file}: services: expected a mapping of names to settings, like `services: {{iris: …}}`")
     if unknown := sorted(set(map(str, raw)) - {"services"}):

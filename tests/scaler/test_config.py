@@ -21,7 +21,7 @@ def test_a_good_file_gives_typed_values_and_defaults() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("a: [", "f.yaml: not readable as YAML"),
+        ("a: [", "f.yaml:2: not readable as YAML"),
         ("", "f.yaml: services: expected a mapping"),
         ("[]", "f.yaml: services: expected a mapping"),
         ("services: {}", "f.yaml: services: expected a mapping"),
