@@ -83,6 +83,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...] = ()
     off: bool = False
     opens_at: float | None = None
+    wakes: bool = True  # whether a request at zero may start a replica now; false only while off
 
 
 class Gpu(Struct, frozen=True):

@@ -1,0 +1,267 @@
+"""The decision step by step: demand, missing data, scale-in, calendar, pins, ceilings, and its words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import msgspec
+import pytest
+
+from scaler.decide import State, decide, initial_state
+from scaler.errors import BadSetting
+from scaler.model import Pin
+from tests.scaler.seen import Watch, policy, seen
+
+NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC).timestamp()  # a Monday
+NIGHT = {"timezone": "UTC", "rules": [{"from": "20:00", "to": "08:00", "off": True}]}
+
+
+def pin(low: int, high: int, since: float = 0.0, until: float | None = None) -> Pin:
+    return Pin(min=low, max=high, since=since, until=until, actor="eva", reason="launch")
+
+
+# -- demand
+
+
+def test_the_largest_need_wins() -> None:
+    both = policy(target={"concurrency": 4, "requests_per_second": 10})
+    decision = Watch(both, ready=2).tick(in_flight=8.0, arrivals=15 * 45.0)
+    assert decision.desired == 5
+    assert decision.limited_by is None
+    assert decision.because == "5 replicas: 45 requests/s, 10 per replica, need 5 replicas."
+
+
+def test_a_request_that_waits_while_nothing_is_ready_starts_one() -> None:
+    decision = Watch(policy(target={"cpu": 0.5})).tick(queued=1.0)
+    assert decision.desired == 1
+    assert decision.because == "1 replica: 1 wait and no replica is ready."
+
+
+def test_no_demand_asks_for_nothing() -> None:
+    decision = Watch(policy()).tick()
+    assert (decision.desired, decision.limited_by) == (0, None)
+    assert decision.because.startswith("No replica: ")
+
+
+def test_replicas_that_start_are_counted() -> None:
+    watch = Watch(policy())
+    for _ in range(5):
+        assert watch.tick(ready=1, starting=2, in_flight=4.0, queued=8.0).desired == 3
+
+
+def test_without_any_target_one_request_at_once_per_replica() -> None:
+    assert Watch(policy(target={})).tick(ready=1, in_flight=3.0).desired == 3
+
+
+def test_the_service_time_turns_arrivals_into_requests_at_once() -> None:
+    watch = Watch(policy(), ready=2)
+    assert watch.tick(arrivals=60.0, completed=60.0, in_flight=8.0).desired == 2
+    assert watch.tick(arrivals=120.0, completed=60.0, in_flight=8.0).desired == 4
+
+
+# -- missing data
+
+
+@pytest.mark.parametrize("data", ["partial", "stale", "blind"])
+def test_data_that_are_not_fresh_never_scale_in(data: str) -> None:
+    watch = Watch(policy(), ready=5)
+    watch.tick(in_flight=20.0)
+    for _ in range(100):
+        decision = watch.tick(data=data)
+        assert (decision.desired, decision.limited_by) == (5, "blind")
+    assert decision.because == f"5 replicas instead of 0: the data are {data}, and missing data never scale in."
+
+
+def test_partial_data_may_still_scale_out() -> None:
+    assert Watch(policy(), ready=2).tick(data="partial", in_flight=24.0).desired == 6
+
+
+def test_a_signal_that_is_not_known_is_not_zero() -> None:
+    watch = Watch(policy(), ready=5)
+    watch.tick(in_flight=20.0)
+    for _ in range(100):
+        assert watch.tick(in_flight=None).limited_by == "blind"
+
+
+def test_true_zero_does_scale_in() -> None:
+    watch = Watch(policy(), ready=5)
+    watch.tick(in_flight=20.0)
+    assert [watch.tick().desired for _ in range(5)][-1] == 0
+
+
+# -- scale-in
+
+
+def test_the_count_falls_only_to_the_largest_of_the_window() -> None:
+    watch = Watch(policy(), ready=1)
+    got = [watch.tick(in_flight=load).desired for load in (32.0, 8.0, 20.0, 8.0, 8.0, 8.0, 8.0, 8.0)]
+    assert got == [8, 8, 8, 8, 5, 5, 2, 2]
+
+
+def test_short_windows_and_one_second_ticks_work_the_same() -> None:
+    watch = Watch(policy(scale_in={"window_s": 3}), every_s=1.0, ready=1)
+    assert [watch.tick(in_flight=load).desired for load in (32.0, 8.0, 8.0, 8.0, 8.0)] == [8, 8, 8, 2, 2]
+
+
+def test_after_a_gap_the_window_has_to_pass_again() -> None:
+    watch = Watch(policy(), ready=5)
+    watch.tick(in_flight=20.0)
+    watch.at += 7 * 86400
+    assert [watch.tick().desired for _ in range(6)] == [5, 5, 5, 5, 0, 0]
+
+
+def test_a_clock_set_back_keeps_the_window_and_does_not_stretch_it() -> None:
+    watch = Watch(policy(), at=NOON, ready=5)
+    watch.tick(in_flight=20.0)
+    watch.at -= 3600
+    assert [watch.tick().desired for _ in range(6)] == [5, 5, 5, 5, 0, 0]
+
+
+def test_the_first_tick_of_all_scales_nothing_in() -> None:
+    decision = Watch(policy(), ready=3).tick(starting=1)
+    assert (decision.desired, decision.limited_by) == (4, "stabilization")
+
+
+def test_the_window_stays_small_and_loses_no_peak() -> None:
+    watch = Watch(policy(replicas={"max": 1000}, scale_in={"window_s": 1e6}), every_s=1.0)
+    got = [watch.tick(in_flight=float(4 * n)).desired for n in range(900, 0, -1)]
+    assert set(got) == {900}
+    assert len(watch.state.window) <= 64
+
+
+# -- calendar
+
+
+def test_off_means_none_and_says_when_it_opens() -> None:
+    watch = Watch(policy(schedule=NIGHT), at=NOON + 9 * 3600, ready=4)
+    decision = watch.tick(in_flight=16.0)
+    assert (decision.desired, decision.limited_by, decision.off, decision.wakes) == (0, "off", True, False)
+    assert decision.opens_at == NOON + 20 * 3600
+
+
+def test_an_off_period_that_may_be_woken_follows_demand_but_no_floor() -> None:
+    rules = {"timezone": "UTC", "rules": [{"off": True, "wake": True}]}
+    watch = Watch(policy(schedule=rules, replicas={"min": 2, "max": 5}), at=NOON)
+    first = watch.tick()
+    assert (first.desired, first.off, first.wakes, first.opens_at) == (0, True, True, None)
+    assert watch.tick(queued=1.0).desired == 1
+
+
+def test_a_floor_is_met_when_it_begins() -> None:
+    rules = {"timezone": "UTC", "rules": [{"from": "12:10", "to": "13:00", "min": 3}]}
+    watch = Watch(policy(schedule=rules), at=NOON)
+    got = [(watch.at - NOON, watch.tick().desired) for _ in range(60)]
+    assert {t for t, n in got if n == 3 and t < 600} == {525.0, 540.0, 555.0, 570.0, 585.0}
+
+
+def test_the_lead_time_is_learned() -> None:
+    rules = {"timezone": "UTC", "rules": [{"from": "12:10", "to": "13:00", "min": 3}]}
+    watch = Watch(policy(schedule=rules), at=NOON, every_s=1.0)
+    watch.tick(cold_starts_s=(4.0, 5.0))
+    got = [(watch.at - NOON, watch.tick().desired) for _ in range(640)]
+    assert min(t for t, n in got if n == 3) == 594.0
+
+
+def test_an_off_period_opens_ahead_with_the_least_count() -> None:
+    watch = Watch(policy(schedule=NIGHT, replicas={"min": 2, "max": 5}), at=NOON + 20 * 3600 - 60)
+    decision = watch.tick()
+    assert (decision.desired, decision.off, decision.limited_by) == (2, True, "schedule_min")
+
+
+def test_a_long_outage_does_not_stretch_the_lead_time() -> None:
+    watch = Watch(policy(schedule=NIGHT, replicas={"min": 2, "max": 5}), at=NOON + 9 * 3600)
+    assert watch.tick(window_s=86400.0).desired == 0
+
+
+def test_of_several_floors_ahead_the_largest_counts() -> None:
+    rules = [{"from": "12:00:10", "to": "12:00:15", "min": 1}, {"from": "12:00:20", "to": "12:00:25", "min": 3}]
+    watch = Watch(policy(schedule={"timezone": "UTC", "rules": rules}), at=NOON, every_s=1.0)
+    assert watch.tick().desired == 3
+
+
+def test_floors_and_caps_of_the_schedule() -> None:
+    rules = {"timezone": "UTC", "rules": [{"min": 2, "max": 4}]}
+    watch = Watch(policy(schedule=rules), at=NOON)
+    low = watch.tick()
+    assert (low.desired, low.limited_by) == (2, "schedule_min")
+    high = watch.tick(in_flight=40.0)
+    assert (high.desired, high.limited_by) == (4, "schedule_max")
+    assert high.because == "4 replicas instead of 10: the schedule allows 4 (always)."
+
+
+def test_the_floor_of_the_service() -> None:
+    decision = Watch(policy(replicas={"min": 2, "max": 5})).tick()
+    assert (decision.desired, decision.limited_by) == (2, "min")
+
+
+# -- pins and ceilings
+
+
+def test_a_pin_holds_while_it_is_in_force() -> None:
+    watch = Watch(policy(), at=NOON)
+    inside = pin(3, 3, since=NOON, until=NOON + 30)
+    assert [watch.tick(pin=inside).desired for _ in range(4)] == [3, 3, 0, 0]
+
+
+def test_a_pin_that_has_not_begun_does_nothing() -> None:
+    assert Watch(policy(), at=NOON).tick(pin=pin(3, 3, since=NOON + 1)).desired == 0
+
+
+def test_a_pin_opens_an_off_period() -> None:
+    watch = Watch(policy(schedule=NIGHT), at=NOON + 9 * 3600)
+    decision = watch.tick(pin=pin(2, 4))
+    assert (decision.desired, decision.off, decision.wakes, decision.opens_at) == (2, False, True, None)
+    assert decision.because == "2 replicas instead of 0: pinned by eva: launch."
+
+
+def test_a_pin_caps_demand_and_without_words_says_so() -> None:
+    decision = Watch(policy(), ready=5).tick(in_flight=20.0, pin=Pin(min=0, max=2, since=0.0))
+    assert (decision.desired, decision.limited_by) == (2, "pin")
+    assert decision.because == "2 replicas instead of 5: pinned."
+
+
+def test_quota_beats_a_pin_and_the_maximum_beats_everything() -> None:
+    decision = Watch(policy()).tick(pin=pin(12, 12), quota=11)
+    assert (decision.desired, decision.limited_by) == (10, "max")
+    assert [s.name for s in decision.steps] == ["concurrency", "pin", "quota", "max"]
+    assert Watch(policy()).tick(pin=pin(8, 8), quota=5).limited_by == "quota"
+    assert Watch(policy()).tick(pin=pin(8, 8), quota=-1).desired == 0
+
+
+def test_a_limit_that_changes_nothing_is_not_named() -> None:
+    decision = Watch(policy(), ready=3).tick(in_flight=12.0, pin=pin(5, 5), quota=3)
+    assert (decision.desired, decision.limited_by) == (3, None)
+
+
+# -- state and settings
+
+
+def test_the_steps_join_up() -> None:
+    decision = Watch(policy(replicas={"min": 1, "max": 3}), ready=2).tick(in_flight=99.0, pin=pin(7, 7))
+    assert decision.steps[0].before == 2
+    assert decision.steps[-1].after == decision.desired
+    assert all(one.after == other.before for one, other in pairwise(decision.steps))
+
+
+def test_state_survives_being_stored() -> None:
+    watch = Watch(policy(), ready=4)
+    for load in (16.0, 4.0, 8.0):
+        watch.tick(in_flight=load, completed=10.0, arrivals=10.0, cold_starts_s=(3.0,))
+    stored = msgspec.msgpack.decode(msgspec.msgpack.encode(watch.state), type=State)
+    assert stored == watch.state
+    now = seen(watch.at, ready=4)
+    assert decide(watch.policy, stored, now) == decide(watch.policy, watch.state, now)
+
+
+def test_a_fresh_state_is_empty() -> None:
+    assert initial_state(policy()) == State()
+
+
+def test_settings_that_contradict_each_other_are_refused_with_their_path() -> None:
+    with pytest.raises(BadSetting, match=r"autoscaler\.yaml: services\.iris\.schedule\.rules\[0\]\.min: 11 is above"):
+        policy(schedule={"rules": [{"min": 11}]})
+    with pytest.raises(BadSetting, match=r"autoscaler\.yaml: services\.iris\.schedule\.rules\[1\]\.from"):
+        policy(schedule={"rules": [{"min": 1}, {"min": 1, "from": "soon"}]})
+    with pytest.raises(BadSetting, match=r"services\.iris\.signals: two signals have the same name"):
+        policy(signals=[{"storage_queue": "a", "per_replica": 1}, {"storage_queue": "a", "per_replica": 2}])
