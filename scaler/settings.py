@@ -1,0 +1,166 @@
+"""Where things are: the environment, read here and nowhere else, once, into one frozen value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from scaler.errors import BadSetting
+
+Purpose = Literal["function", "discovery", "cli"]
+CONFIG_FILE = str(Path(__file__).resolve().parents[1] / "autoscaler.yaml")
+SECRETS = frozenset({"replica_token", "key"})
+GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+RESOURCE_GROUP = re.compile(r"[\w.()-]{0,89}[\w()-]")
+DEPLOYMENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+TOKEN = re.compile(r"[\x21-\x7e]{8,512}")
+CRON_FIELD = re.compile(r"[0-9A-Za-z*/,-]+")
+NEEDED: Mapping[Purpose, tuple[str, ...]] = {
+    "function": (
+        "AUTOSCALER_DEPLOYMENT_ID",
+        "AZURE_SUBSCRIPTION_ID",
+        "AUTOSCALER_RESOURCE_GROUP",
+        "AUTOSCALER_TABLE_ENDPOINT",
+    ),
+    "discovery": ("AUTOSCALER_TABLE_ENDPOINT",),
+    "cli": (),
+}
+MEANING = {
+    "AUTOSCALER_DEPLOYMENT_ID": "the name that marks the container groups of this deployment",
+    "AZURE_SUBSCRIPTION_ID": "the subscription that the replicas are created in",
+    "AUTOSCALER_RESOURCE_GROUP": "the resource group that the replicas are created in",
+    "AUTOSCALER_TABLE_ENDPOINT": "the table service of the storage account, like https://<account>.table.core.windows.net",
+}
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What the environment says. Empty text: not set. Keys and tokens never show in ``repr``."""
+
+    config_file: str = CONFIG_FILE
+    deployment_id: str = ""
+    subscription_id: str = ""
+    resource_group: str = ""
+    arm_endpoint: str = "https://management.azure.com"
+    table_endpoint: str = ""
+    queue_endpoint: str = ""
+    metrics_endpoint: str = ""  # of one region; without it metrics are asked for one resource at a time
+    logs_endpoint: str = ""
+    logs_workspace: str = ""  # workspace id that `log_query` signals ask
+    client_id: str = ""  # of the user-assigned identity; empty: the identity that the place gives
+    managed_identity: bool = False  # the place offers one, so nothing else is tried
+    replica_token: str = ""
+    tick_schedule: str = "*/15 * * * * *"
+    url: str = ""  # of the function app, for discovery and the command line
+    key: str = ""
+    discovery_host: str = "127.0.0.1"
+    discovery_port: int = 8081
+
+    @classmethod
+    def read(cls, env: Mapping[str, str], purpose: Purpose = "function") -> Self:
+        """Raises ``BadSetting`` with one sentence for the first name that is missing or wrong for the ``purpose``."""
+        missing = [name for name in NEEDED[purpose] if not env.get(name, "").strip()]
+        if missing:
+            raise BadSetting(f"environment: {missing[0]}: not set; give it {MEANING[missing[0]]}")
+        reader = _Reader(env)
+        queue = reader.https("AUTOSCALER_QUEUE_ENDPOINT") or reader.https("AzureWebJobsStorage__queueServiceUri")
+        return cls(
+            config_file=reader.text("AUTOSCALER_CONFIG") or CONFIG_FILE,
+            deployment_id=reader.like(
+                "AUTOSCALER_DEPLOYMENT_ID", DEPLOYMENT_ID, "up to 63 letters, digits, `-`, `_`, `.`"
+            ),
+            subscription_id=reader.like("AZURE_SUBSCRIPTION_ID", GUID, "a GUID, as `az account show` prints it"),
+            resource_group=reader.like("AUTOSCALER_RESOURCE_GROUP", RESOURCE_GROUP, "the name of a resource group"),
+            arm_endpoint=reader.https("AUTOSCALER_ARM_ENDPOINT") or "https://management.azure.com",
+            table_endpoint=reader.https("AUTOSCALER_TABLE_ENDPOINT"),
+            queue_endpoint=queue,
+            metrics_endpoint=reader.https("AUTOSCALER_METRICS_ENDPOINT"),
+            logs_endpoint=reader.https("AUTOSCALER_LOGS_ENDPOINT"),
+            logs_workspace=reader.like("AUTOSCALER_LOGS_WORKSPACE", GUID, "the workspace id, a GUID"),
+            client_id=reader.like("AZURE_CLIENT_ID", GUID, "the client id of the managed identity, a GUID"),
+            managed_identity=bool(reader.text("IDENTITY_ENDPOINT")),
+            replica_token=reader.secret("REPLICA_TOKEN"),
+            tick_schedule=reader.cron("AUTOSCALER_TICK_SCHEDULE") or "*/15 * * * * *",
+            url=reader.url("AUTOSCALER_URL"),
+            key=reader.secret("AUTOSCALER_KEY"),
+            discovery_host=reader.text("DISCOVERY_HOST") or "127.0.0.1",
+            discovery_port=reader.port("DISCOVERY_PORT", 8081),
+        )
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"Settings({shown})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        values = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        return [(name, "***" if value and name in SECRETS else value) for name, value in values]
+
+
+class _Reader:
+    """One value after the other, each checked where it is read; what is absent or blank is empty text."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+
+    def text(self, name: str) -> str:
+        value = self._env.get(name, "").strip()
+        if any(ord(c) < 32 for c in value):
+            raise BadSetting(
+                f"environment: {name}: holds a control character, perhaps a line break; give it on one line"
+            )
+        return value
+
+    def like(self, name: str, pattern: re.Pattern[str], expected: str) -> str:
+        value = self.text(name)
+        if value and not pattern.fullmatch(value):
+            raise BadSetting(f"environment: {name}: {value!r} is not {expected}")
+        return value
+
+    def url(self, name: str, schemes: tuple[str, ...] = ("http", "https")) -> str:
+        value = self.text(name).rstrip("/")
+        if not value:
+            return ""
+        try:
+            parts = urlsplit(value)
+            _ = parts.port
+        except ValueError as error:
+            raise BadSetting(f"environment: {name}: {value!r} is no address: {error}") from error
+        if parts.username or parts.password:
+            raise BadSetting(f"environment: {name}: holds a user or password; give the address alone")
+        if parts.scheme not in schemes or not parts.hostname or parts.query or parts.fragment:
+            expected = " or ".join(f"{s}://host[:port]" for s in schemes)
+            raise BadSetting(f"environment: {name}: {value!r} is no address that can be used here; expected {expected}")
+        return value
+
+    def https(self, name: str) -> str:
+        """Tokens go there, so nothing but TLS will do."""
+        return self.url(name, ("https",))
+
+    def secret(self, name: str) -> str:
+        """It is sent in a header, so it may hold no blanks; and it is never repeated in an error."""
+        value = self.text(name)
+        if value and not TOKEN.fullmatch(value):
+            raise BadSetting(f"environment: {name}: expected 8 to 512 printable characters without blanks")
+        return value
+
+    def cron(self, name: str) -> str:
+        value = self.text(name)
+        fields = value.split()
+        if value and (len(fields) != 6 or not all(CRON_FIELD.fullmatch(f) for f in fields)):
+            raise BadSetting(
+                f"environment: {name}: {value!r} is no schedule of six fields (second minute hour day month weekday), "
+                "like `*/15 * * * * *`"
+            )
+        return value
+
+    def port(self, name: str, default: int) -> int:
+        value = self.text(name)
+        if not value:
+            return default
+        if not value.isascii() or not value.isdecimal() or int(value) > 65535:
+            raise BadSetting(f"environment: {name}: {value!r} is no port; expected a number up to 65535")
+        return int(value)
