@@ -1,0 +1,1 @@
+"""The admin API and the dashboard: an ASGI app over the store and one `Scaler`."""

@@ -1,0 +1,90 @@
+"""What a scraper reads: OpenMetrics of every service, taken from the state table at the time of the scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from scaler.config import Config
+from scaler.ports import Stored
+from scaler.web.pins import in_force
+from scaler.web.views import counts, remembered
+
+MEDIA_TYPE = CONTENT_TYPE_LATEST
+
+
+class _Snapshot:
+    """Hands ready families to the exposition; one registry for each scrape, so that nothing outlives it."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def exposition(config: Config, stored: list[Stored], now: float) -> bytes:
+    """The text of one scrape."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Snapshot([*_gauges(config, stored, now), *_counters(stored)]))
+    text: bytes = generate_latest(registry)  # type: ignore[no-untyped-call]
+    return text
+
+
+def _gauges(config: Config, stored: list[Stored], now: float) -> list[Metric]:
+    def gauge(name: str, help_text: str, unit: str = "", labels: tuple[str, ...] = ()) -> GaugeMetricFamily:
+        return GaugeMetricFamily(f"aci_autoscaler_{name}", help_text, labels=("service", *labels), unit=unit)
+
+    desired = gauge("desired_replicas", "Replicas that the last decision calls for.")
+    bound = gauge("bound_replicas", "Least and most replicas of the configuration.", labels=("bound",))
+    replicas = gauge("replicas", "Replicas by what they are doing.", labels=("phase",))
+    in_flight = gauge("in_flight", "Requests being computed, the mean of the last window.")
+    queued = gauge("queued", "Requests that wait.")
+    utilization = gauge("utilization_ratio", "Share of the capacity of ready replicas that is in use.", unit="ratio")
+    pinned = gauge("pinned", "1 while a pin is in force.")
+    off = gauge("off", "1 while the schedule has the service off.")
+    age = gauge("tick_age_seconds", "Time since the last tick that was saved.", unit="seconds")
+    conditions = gauge("conditions", "Conditions that hold now, by name.", labels=("condition",))
+    for s in stored:
+        memory, name, bounds = remembered(s), s.service, config.services[s.service].replicas
+        bound.add_metric([name, "min"], bounds.min)
+        bound.add_metric([name, "max"], bounds.max)
+        for phase, count in counts(s.replicas).items():
+            replicas.add_metric([name, phase], count)
+        pinned.add_metric([name], in_force(s.pin, now) is not None)
+        if s.row is not None:
+            desired.add_metric([name], s.row.desired)
+            off.add_metric([name], s.row.off)
+            age.add_metric([name], max(0.0, now - s.row.at))
+        seen = memory.observation
+        for family, value in (
+            (in_flight, seen.in_flight if seen else None),
+            (queued, seen.queued if seen else None),
+            (utilization, seen.utilization if seen else None),
+        ):
+            if value is not None:  # not known is not zero: the series has a gap then
+                family.add_metric([name], value)
+        held: dict[str, int] = {}
+        for condition in memory.conditions:
+            held[condition.name] = held.get(condition.name, 0) + 1
+        for condition_name, count in held.items():
+            conditions.add_metric([name, condition_name], count)
+    return [desired, bound, replicas, in_flight, queued, utilization, pinned, off, age, conditions]
+
+
+def _counters(stored: list[Stored]) -> list[Metric]:
+    def counter(name: str, help_text: str) -> CounterMetricFamily:
+        return CounterMetricFamily(f"aci_autoscaler_{name}", help_text, labels=("service",))
+
+    held = counter("held_requests", "Requests that met no ready replica and were held.")
+    expired = counter("expired_requests", "Held requests that met the hold limit.")
+    refused = counter("refused_off_hours_requests", "Requests refused because the schedule had the service off.")
+    for s in stored:
+        if s.front is not None:
+            held.add_metric([s.service], s.front.arrivals_total)
+            expired.add_metric([s.service], s.front.expired_total)
+            refused.add_metric([s.service], s.front.refused_off_hours_total)
+    return [held, expired, refused]

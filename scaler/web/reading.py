@@ -1,0 +1,155 @@
+"""The doors that only read: services, pins, decisions, explanations, schedule, forecast."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Callable
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from scaler.ports import DecisionRow, Store
+from scaler.schedule import compile_schedule, preview
+from scaler.web import views
+from scaler.web.bodies import YEAR_3000, iso, query_instant, query_number
+from scaler.web.doors import Scaler, known
+from scaler.web.pins import in_force, listed, tag
+from scaler.web.problems import Problem
+
+PAGE = 100
+PAGE_LIMIT = 1000
+LOOK_BACK_S = 24 * 3600.0
+
+
+def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """JSON that no cache keeps."""
+    told = {"cache-control": "no-store", **(headers or {})}
+    return Response(msgspec.json.encode(body), status_code=status, headers=told, media_type="application/json")
+
+
+class Reading:
+    """Handlers of GET."""
+
+    def __init__(self, scaler: Callable[[], Scaler], clock: Callable[[], float]) -> None:
+        self._scaler = scaler
+        self._clock = clock
+
+    async def services(self, _: Request) -> Response:
+        scaler, now = self._scaler(), self._clock()
+        names = sorted(scaler.config.services)
+        stored = await asyncio.gather(*(scaler.store.load(name) for name in names))
+        lines = [
+            views.summary_view(name, scaler.config.services[name], s, now)
+            for name, s in zip(names, stored, strict=True)
+        ]
+        return answer({"at": iso(now), "services": lines})
+
+    async def service(self, request: Request) -> Response:
+        scaler, now = self._scaler(), self._clock()
+        name = known(scaler, request.path_params["service"])
+        stored = await scaler.store.load(name)
+        return answer(views.service_view(name, scaler.config.services[name], stored, now))
+
+    async def pin(self, request: Request) -> Response:
+        scaler, now = self._scaler(), self._clock()
+        name = known(scaler, request.path_params["service"])
+        stored = await scaler.store.load(name)
+        pin = in_force(stored.pin, now)
+        if pin is None:
+            raise Problem(404, "no-pin", f"{name} has no pin: its count follows demand and schedule.")
+        headers = {"etag": tag(stored.pin_etag)}
+        if listed(request.headers.get("if-none-match", ""), stored.pin_etag):
+            return Response(status_code=304, headers=headers)
+        return answer({"service": name, "pin": views.pin_view(pin)}, headers=headers)
+
+    async def decisions(self, request: Request) -> Response:
+        scaler, now = self._scaler(), self._clock()
+        name = known(scaler, request.path_params["service"])
+        limit = query_number(request, "limit", PAGE, 1, PAGE_LIMIT)
+        since = query_instant(request, "since")
+        until = query_instant(request, "until")
+        cursor = _cursor(request.query_params.get("cursor"))
+        since = now - LOOK_BACK_S if since is None else since
+        rows = await _page(scaler.store, name, since, until, cursor, limit + 1)
+        more = len(rows) > limit
+        shown = rows[:limit]
+        return answer(
+            {
+                "service": name,
+                "since": iso(since),
+                "decisions": [views.decision_view(row) for row in shown],
+                "next": _cursor_text(shown[-1]) if more else None,
+            }
+        )
+
+    async def explain(self, request: Request) -> Response:
+        scaler, now = self._scaler(), self._clock()
+        name = known(scaler, request.path_params["service"])
+        asked = query_instant(request, "at")
+        at = now if asked is None else asked
+        rows = await scaler.store.decisions(name, since=0.0, until=at, limit=2)
+        if not rows:
+            raise Problem(404, "no-decision", f"No decision of {name} is recorded at or before {iso(at)}.")
+        before = views.decision_view(rows[1]) if len(rows) > 1 else None
+        return answer(
+            {"service": name, "asked_at": iso(at), "decision": views.explained_view(rows[0]), "before": before}
+        )
+
+    async def schedule(self, request: Request) -> Response:
+        scaler, now = self._scaler(), self._clock()
+        name = known(scaler, request.path_params["service"])
+        days = query_number(request, "days", 14, 1, 366)
+        text = scaler.config.services[name].schedule
+        periods = preview(compile_schedule(text, f"services.{name}.schedule"), now, float(days))
+        zone = ZoneInfo(text.timezone)
+        shown = [views.period_view(p, zone) for p in periods]
+        return answer({"service": name, "timezone": text.timezone, "days": days, "periods": shown})
+
+    async def forecast(self, request: Request) -> Response:
+        name = known(self._scaler(), request.path_params["service"])
+        raise Problem(404, "no-forecast", f"{name} has no forecast: there is no forecaster in this version yet.")
+
+
+async def _page(
+    store: Store, name: str, since: float, until: float | None, cursor: tuple[int, str] | None, wanted: int
+) -> list[DecisionRow]:
+    """At most ``wanted`` rows after the cursor, newest first. Rows of one millisecond share their place in time, so
+    what is fetched grows until enough of it lies beyond the cursor."""
+    if cursor is not None:
+        edge = min(cursor[0] / 1000 + 0.001, YEAR_3000)
+        until = edge if until is None else min(until, edge)
+    fetch = wanted + 1
+    while True:
+        rows = await store.decisions(name, since=since, until=until, limit=fetch)
+        beyond = [r for r in rows if cursor is None or _place(r) < cursor]
+        if len(beyond) >= wanted or len(rows) < fetch:
+            return beyond[:wanted]
+        fetch *= 2
+
+
+def _place(row: DecisionRow) -> tuple[int, str]:
+    """Where a row lies among the others, as its RowKey has it."""
+    return int(row.at * 1000), row.tick
+
+
+def _cursor_text(row: DecisionRow) -> str:
+    at_ms, tick = _place(row)
+    return base64.urlsafe_b64encode(f"{at_ms}-{tick}".encode()).decode().rstrip("=")
+
+
+def _cursor(text: str | None) -> tuple[int, str] | None:
+    if text is None:
+        return None
+    try:
+        plain = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
+        at_ms, dash, tick = plain.partition("-")
+        if not dash or not at_ms.isascii() or len(at_ms) > 15:
+            raise ValueError(plain)
+        return int(at_ms), tick
+    except ValueError as error:
+        detail = "cursor: give `next` of the page before, unchanged, or none for the first page."
+        raise Problem(422, "bad-query", detail) from error

@@ -1,0 +1,195 @@
+"""What the API shows of a service, a pin and a decision: pure functions from rows to JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec import Struct
+
+from scaler.config import Service
+from scaler.model import Condition, Decision, Observation, Phase, Pin, Replica
+from scaler.ports import DecisionRow, Stored
+from scaler.schedule import Period
+from scaler.web.bodies import iso
+from scaler.web.pins import in_force
+
+Json = dict[str, Any]
+
+
+class Remembered(Struct, frozen=True, kw_only=True):
+    """The part of a service's memory that is shown; the rest of it is the tick's own business."""
+
+    at: float = 0.0
+    observation: Observation | None = None
+    decision: Decision | None = None
+    conditions: tuple[Condition, ...] = ()
+
+
+def remembered(stored: Stored) -> Remembered:
+    """What the last tick left behind; empty before the first, and where another version wrote it."""
+    if stored.row is None or not stored.row.memory:
+        return Remembered()
+    try:
+        return msgspec.msgpack.decode(stored.row.memory, type=Remembered)
+    except msgspec.MsgspecError:
+        return Remembered()
+
+
+def service_view(name: str, service: Service, stored: Stored, now: float) -> Json:
+    """What is and why, of one service."""
+    memory = remembered(stored)
+    row, decision = stored.row, memory.decision
+    pin = in_force(stored.pin, now)
+    return {
+        "service": name,
+        "at": iso(row.at) if row else None,
+        "desired": row.desired if row else None,
+        "limited_by": decision.limited_by if decision else None,
+        "because": row.because if row else "There was no tick yet.",
+        "steps": msgspec.to_builtins(decision.steps) if decision else [],
+        "bounds": {"min": service.replicas.min, "max": service.replicas.max},
+        "replicas": counts(stored.replicas),
+        "fleet": [replica_view(r) for r in sorted(stored.replicas, key=lambda r: (r.intended_at, r.name))],
+        "pin": pin_view(pin) if pin else None,
+        "off": row.off if row else False,
+        "opens_at": iso(row.opens_at) if row else None,
+        "data": memory.observation.data if memory.observation else None,
+        "observation": msgspec.to_builtins(memory.observation) if memory.observation else None,
+        "front": msgspec.to_builtins(stored.front) if stored.front else None,
+        "conditions": [condition_view(c) for c in memory.conditions],
+        "schedule": {"timezone": service.schedule.timezone, "rules": len(service.schedule.rules)},
+    }
+
+
+def summary_view(name: str, service: Service, stored: Stored, now: float) -> Json:
+    """One line of the list of services."""
+    whole = service_view(name, service, stored, now)
+    kept = ("service", "at", "desired", "limited_by", "because", "bounds", "replicas", "pin", "off", "opens_at", "data")
+    return {key: whole[key] for key in kept} | {"conditions": len(whole["conditions"])}
+
+
+def counts(replicas: tuple[Replica, ...]) -> dict[str, int]:
+    """How many replicas are ready, starting (asked for and not ready yet), draining (deleting included)."""
+    return folded(Counter(r.phase.value for r in replicas))
+
+
+def folded(phases: Mapping[str, int]) -> dict[str, int]:
+    """The six phases as the three that people speak of."""
+    return {
+        "ready": phases.get(Phase.READY, 0),
+        "starting": sum(phases.get(p, 0) for p in (Phase.INTENDED, Phase.CREATING, Phase.STARTING)),
+        "draining": sum(phases.get(p, 0) for p in (Phase.DRAINING, Phase.DELETING)),
+    }
+
+
+def replica_view(replica: Replica) -> Json:
+    """One replica of the fleet."""
+    return {
+        "name": replica.name,
+        "phase": replica.phase.value,
+        "region": replica.region,
+        "address": f"{replica.address}:{replica.port}" if replica.address else None,
+        "template": replica.template,
+        "intended_at": iso(replica.intended_at),
+        "phase_at": iso(replica.phase_at),
+        "ready_at": iso(replica.ready_at),
+        "silent_since": iso(replica.silent_since),
+        "because": replica.because,
+    }
+
+
+def pin_view(pin: Pin) -> Json:
+    """A pin in force."""
+    return {
+        "min": pin.min,
+        "max": pin.max,
+        "since": iso(pin.since),
+        "until": iso(pin.until),
+        "actor": pin.actor,
+        "reason": pin.reason,
+    }
+
+
+def condition_view(condition: Condition) -> Json:
+    """Something an operator should know, and what to do about it."""
+    return {
+        "name": condition.name,
+        "message": condition.message,
+        "remedy": condition.remedy,
+        "since": iso(condition.since),
+    }
+
+
+def period_view(period: Period, zone: ZoneInfo) -> Json:
+    """A span of the calendar, in the wall-clock time that its rules are meant in."""
+    return {
+        "from": datetime.fromtimestamp(period.start, zone).isoformat(timespec="seconds"),
+        "to": datetime.fromtimestamp(period.end, zone).isoformat(timespec="seconds"),
+        "min": period.min,
+        "max": period.max,
+        "off": period.off,
+        "wakes": period.wakes,
+        "rule": period.rule,
+    }
+
+
+def effect_view(outcome: str, decision: Decision | None) -> Json:
+    """What a tick that somebody asked for led to."""
+    return {
+        "outcome": outcome,
+        "desired": decision.desired if decision else None,
+        "limited_by": decision.limited_by if decision else None,
+        "because": decision.because if decision else None,
+        "steps": msgspec.to_builtins(decision.steps) if decision else [],
+    }
+
+
+def decision_view(row: DecisionRow) -> Json:
+    """One recorded tick, in short."""
+    return {
+        "at": iso(row.at),
+        "tick": row.tick,
+        "cause": row.cause,
+        "desired": row.desired,
+        "limited_by": row.limited_by,
+        "because": row.because,
+        "replicas": folded(loads(row.replicas, {})),
+        "actions": loads(row.actions, []),
+        "seconds": row.seconds,
+        "calls": loads(row.calls, {}),
+    }
+
+
+def explained_view(row: DecisionRow) -> Json:
+    """One recorded tick with every step and what was observed. A part that cannot be read is None."""
+    decision = decoded(row.decision, Decision)
+    observation = decoded(row.observation, Observation)
+    return decision_view(row) | {
+        "steps": msgspec.to_builtins(decision.steps) if decision else [],
+        "off": decision.off if decision else None,
+        "opens_at": iso(decision.opens_at) if decision else None,
+        "observation": msgspec.to_builtins(observation) if observation else None,
+        "conditions": loads(row.conditions, []),
+    }
+
+
+def decoded(data: bytes, kind: type[Any]) -> Any:
+    """msgpack as ``kind``; None where it cannot be read."""
+    try:
+        return msgspec.msgpack.decode(data, type=kind)
+    except msgspec.MsgspecError:
+        return None
+
+
+def loads(text: str, default: Any) -> Any:
+    """A JSON column; ``default`` where it cannot be read."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return default

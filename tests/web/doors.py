@@ -1,0 +1,94 @@
+"""The admin API over a real scaler and the world in memory, reached through httpx."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from scaler.config import load
+from scaler.decide import policy_of
+from scaler.tick import Managed, Scaler
+from scaler.tick import World as TickWorld
+from scaler.web.app import app
+from scaler.web.doors import Report
+from tests.world import World
+
+CONFIG = """
+services:
+  iris:
+    replicas: {min: 1, max: 6}
+    target: {concurrency: 4}
+    schedule:
+      timezone: Europe/Berlin
+      rules:
+        - {days: mon-fri, from: "07:30", to: "20:00", min: 2}
+        - {days: sat-sun, off: true}
+  digits:
+    replicas: {min: 0, max: 3}
+    target: {concurrency: 2}
+"""
+
+
+def scaler_of(world: World, text: str = CONFIG) -> Scaler:
+    """The scaler of a configuration, over the world in memory; without templates, so it decides and creates nothing."""
+
+    async def no_signals(_: Managed) -> dict[str, float | None]:
+        return {}
+
+    config = load(text, "autoscaler.yaml")
+    managed = [
+        Managed(name=name, service=service, policy=policy_of(service, name, "autoscaler.yaml"), template=None)
+        for name, service in config.services.items()
+    ]
+    given = TickWorld(
+        store=world.store,
+        fleet=world.fleet,
+        replicas=world.replicas,
+        mint=world.mint,
+        stopwatch=world.clock,
+        signals=no_signals,
+        deployment_id="d1",
+    )
+    return Scaler(config, managed, given)
+
+
+class Door:
+    """A client of the admin API, and the world behind it."""
+
+    def __init__(self, world: World, scaler: Scaler, client: httpx.AsyncClient) -> None:
+        self.world, self.scaler, self.client = world, scaler, client
+
+    async def tick(self, *, times: int = 1, every_s: float = 15.0) -> Sequence[Report]:
+        reports: Sequence[Report] = []
+        for _ in range(times):
+            self.world.clock.advance(every_s)
+            reports = await self.scaler.tick(self.world.clock(), cause="timer")
+        return reports
+
+    async def call(self, method: str, path: str, **more: Any) -> httpx.Response:
+        return await self.client.request(method, f"/api/{path}", **more)
+
+
+@asynccontextmanager
+async def door(text: str = CONFIG, **options: Any) -> AsyncIterator[Door]:
+    world = World()
+    scaler = scaler_of(world, text)
+    served = app(lambda: scaler, world.clock, **options)
+    transport = httpx.ASGITransport(served, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://door") as client:
+        yield Door(world, scaler, client)
+
+
+def problem(response: httpx.Response, status: int, name: str) -> str:
+    """Asserts that the response is this problem; gives its sentence."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    told = response.json()
+    assert told["status"] == status
+    assert told["type"] == f"urn:aci-autoscaler:problem:{name}", told
+    assert isinstance(told["detail"], str)
+    assert told["detail"].endswith("."), told["detail"]
+    return str(told["detail"])
