@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from scaler import observe
 from scaler.decide import State
-from scaler.model import Condition, Decision, Front, Observation
+from scaler.model import Condition, Decision, Observation
 from scaler.ports import Stored
 
 TEMPLATE_FAILURES = frozenset({"StartDeadline", "StartFailed", "InaccessibleImage", "RegistryErrorResponse"})
@@ -35,8 +35,7 @@ class Memory(Struct, frozen=True, kw_only=True):
 
     at: float
     state: State
-    counters: dict[str, observe.Counter] = field(default_factory=dict)
-    front: Front | None = None
+    totals: observe.Totals
     observation: Observation | None = None
     decision: Decision | None = None
     conditions: tuple[Condition, ...] = ()

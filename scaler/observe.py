@@ -184,22 +184,47 @@ def _failed(replica: Replica, at: float) -> Condition:
 # ---------------------------------------------------------------- how much there was to do
 
 
-class Measures(Struct, frozen=True, kw_only=True):
-    """Sums over all replicas that answered. None: nobody could say."""
+MIN_WINDOW_S = 0.5  # a wake right after a timer: two arrivals in 20 ms are no rate
 
+
+class Totals(Struct, frozen=True, kw_only=True):
+    """All totals as last read, at ``at`` by our clock."""
+
+    at: float
+    counters: dict[str, Counter] = field(default_factory=dict)
+    front: Front | None = None
+
+
+class Measures(Struct, frozen=True, kw_only=True):
+    """Sums over all replicas that answered, over ``window_s``. None: nobody could say. ``totals`` is what the next
+    window is measured from."""
+
+    window_s: float
     arrivals: float | None
     completed: float | None
     in_flight: float | None
     queued: float | None
-    counters: dict[str, Counter]
+    totals: Totals
 
 
-def measure(
-    before: Mapping[str, Counter], front_before: Front | None, seen: Seen, known: Iterable[str], *, first: bool
-) -> Measures:
-    """Counts since the last tick, from totals. A replica not met before counts from its start, except on the ``first``
-    tick of all, when nobody knows how long ago that was. ``known`` are the rows that remain."""
-    counters = {name: c for name, c in before.items() if name in set(known)}
+def measure(before: Totals | None, seen: Seen, known: Iterable[str]) -> Measures:
+    """Counts since the totals were last read. ``known`` are the rows that remain.
+
+    A replica not met before counts from its start, except where there are no totals yet (None) or the clock was set
+    back: nobody knows then how long ago that was. A window too short to tell a rate is left to the next measure.
+    """
+    first = before is None or seen.at < before.at
+    if before is None or seen.at < before.at:
+        before = Totals(at=seen.at)
+    window_s = seen.at - before.at
+    measures = _since(before, seen, set(known), first=first)
+    if not first and window_s < MIN_WINDOW_S:
+        return replace(measures, arrivals=None, completed=None, in_flight=None, totals=before)
+    return measures
+
+
+def _since(before: Totals, seen: Seen, known: set[str], *, first: bool) -> Measures:
+    counters = {name: c for name, c in before.counters.items() if name in known}
     arrivals = completed = in_flight = queued = 0.0
     for name, stats in seen.stats.items():
         now = Counter(
@@ -218,14 +243,15 @@ def measure(
         in_flight += max(0.0, now.busy_s - last.busy_s) / span if span > 0 else stats.in_flight
         queued += stats.queued
         counters[name] = now
-    held, waiting = _held(front_before, seen.front)
+    held, waiting = _held(before.front, seen.front)
     spoke = bool(seen.stats) or seen.front is not None or not seen.replicas
     return Measures(
+        window_s=seen.at - before.at,
         arrivals=None if first or not spoke else max(0.0, arrivals + held),
         completed=None if first or not spoke else completed,
         in_flight=in_flight if seen.stats else None,
         queued=queued + waiting if spoke else None,
-        counters=counters,
+        totals=Totals(at=seen.at, counters=counters, front=seen.front),
     )
 
 
@@ -263,7 +289,6 @@ def observation(
     fleet: Fleet,
     measures: Measures,
     *,
-    window_s: float,
     memory_bytes: float | None,
     signals: Mapping[str, float | None],
     pin: Pin | None,
@@ -276,7 +301,7 @@ def observation(
     gpus = [g.utilization for s in ready for g in s.gpu]
     return Observation(
         at=seen.at,
-        window_s=window_s,
+        window_s=measures.window_s,
         ready=count[Phase.READY],
         starting=count[Phase.INTENDED] + count[Phase.CREATING] + count[Phase.STARTING],
         draining=count[Phase.DRAINING],

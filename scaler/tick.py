@@ -161,18 +161,11 @@ class _Pass:
         memory = recall(self.stored)
         seen, signals = await self._look(own)
         fleet = observe.look(seen, self._limits())
-        measures = observe.measure(
-            memory.counters if memory else {},
-            memory.front if memory else None,
-            seen,
-            (r.name for r in fleet.replicas),
-            first=memory is None,
-        )
+        measures = observe.measure(memory.totals if memory else None, seen, (r.name for r in fleet.replicas))
         observed = observe.observation(
             seen,
             fleet,
             measures,
-            window_s=self.now - memory.at if memory else 0.0,
             memory_bytes=self.managed.template.memory_bytes if self.managed.template else None,
             signals=signals,
             pin=self.stored.pin,
@@ -188,8 +181,7 @@ class _Pass:
         after = Memory(
             at=self.now,
             state=state_after,
-            counters=measures.counters,
-            front=seen.front,
+            totals=measures.totals,
             observation=observed,
             decision=decision,
             conditions=conditions(memory.conditions if memory else (), fleet, backoff, seen, self.now),
@@ -394,7 +386,11 @@ class _Pass:
 def _no_longer(name: str) -> Managed:
     service = Service()
     return Managed(
-        name=name, service=service, policy=policy_of(service, name, "(no longer configured)"), template=None, removed=True
+        name=name,
+        service=service,
+        policy=policy_of(service, name, "(no longer configured)"),
+        template=None,
+        removed=True,
     )
 
 

@@ -4,7 +4,19 @@ import pytest
 from msgspec.structs import replace
 
 from scaler.model import Front, Observation, Phase, Replica
-from scaler.observe import CREATE_GRACE_S, FRONT_SILENT_S, Counter, Limits, Measures, Seen, look, measure, observation
+from scaler.observe import (
+    CREATE_GRACE_S,
+    FRONT_SILENT_S,
+    MIN_WINDOW_S,
+    Counter,
+    Limits,
+    Measures,
+    Seen,
+    Totals,
+    look,
+    measure,
+    observation,
+)
 from scaler.observe import quality as quality_of
 from tests.builders import NOW, detail, front, group, replica, seen, stats
 
@@ -128,7 +140,8 @@ def test_a_replica_that_azure_refused_is_told_as_a_failure_when_its_row_goes() -
 
 
 def measured(view: Seen, before: dict[str, Counter] | None = None, held: Front | None = None) -> Measures:
-    return measure(before or {}, held, view, [r.name for r in view.replicas], first=before is None)
+    totals = None if before is None else Totals(at=NOW - 10, counters=before, front=held)
+    return measure(totals, view, [r.name for r in view.replicas])
 
 
 def counter(name: str, **changes: Any) -> Counter:
@@ -151,13 +164,13 @@ def test_a_restart_counts_from_its_start() -> None:
 def test_the_very_first_tick_knows_no_counts() -> None:
     out = measured(seen([replica("a")], answering=[stats("a", arrivals_total=5000)]))
     assert out.arrivals is None
-    assert out.counters["a"].arrivals == 5000
+    assert out.totals.counters["a"].arrivals == 5000
 
 
 def test_nobody_answering_is_unknown_and_not_zero() -> None:
     out = measured(seen([replica("a")]), {"a": counter("a")})
     assert (out.arrivals, out.completed, out.in_flight, out.queued) == (None, None, None, None)
-    assert out.counters["a"] == counter("a")
+    assert out.totals.counters["a"] == counter("a")
 
 
 def test_no_replica_and_no_front_is_nothing_to_do() -> None:
@@ -178,7 +191,21 @@ def test_a_released_request_is_counted_once() -> None:
 
 def test_counters_of_rows_that_are_gone_are_forgotten() -> None:
     out = measured(seen([replica("a")], answering=[stats("a")]), {"a": counter("a"), "gone": counter("gone")})
-    assert set(out.counters) == {"a"}
+    assert set(out.totals.counters) == {"a"}
+
+
+def test_a_window_too_short_to_tell_a_rate_is_left_to_the_next() -> None:
+    view = seen([replica("a")], answering=[stats("a", arrivals_total=102, queued=2)])
+    before = Totals(at=NOW - MIN_WINDOW_S / 2, counters={"a": counter("a")})
+    out = measure(before, view, ["a"])
+    assert (out.arrivals, out.in_flight, out.queued) == (None, None, 2)
+    assert out.totals == before
+
+
+def test_a_clock_set_back_makes_counts_unknown_once() -> None:
+    view = seen([replica("a")], answering=[stats("a", arrivals_total=102)])
+    out = measure(Totals(at=NOW + 100, counters={"a": counter("a")}), view, ["a"])
+    assert (out.arrivals, out.window_s, out.totals.at) == (None, 0, NOW)
 
 
 # ---------------------------------------------------------------- trust
@@ -208,9 +235,7 @@ def test_data_is_stale_when_the_front_fell_silent() -> None:
 def observed(view: Seen) -> Observation:
     fleet = look(view, LIMITS)
     measures = measured(view, {})
-    return observation(
-        view, fleet, measures, window_s=15, memory_bytes=2**29, signals={"jobs": None}, pin=None, quota=None
-    )
+    return observation(view, fleet, measures, memory_bytes=2**29, signals={"jobs": None}, pin=None, quota=None)
 
 
 def test_an_observation_sums_replicas_and_averages_shares() -> None:
