@@ -6,7 +6,7 @@ import asyncio
 import signal
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -68,7 +68,6 @@ class Supervisor:
         self._say = say
         self._trust = trust
         self._running: dict[str, _Running] = {}
-        self._stopping = False
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -83,7 +82,8 @@ class Supervisor:
 
     async def start(self, parts: Sequence[Part], limit_s: float = START_LIMIT_S) -> None:
         """Start every part, level by level, each ready before the next. Raises ``NotStarted``; then nothing is left."""
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2), trust_env=False)
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2), trust_env=False)
         try:
             for level in sorted({part.level for part in parts}):
                 async with asyncio.TaskGroup() as group:
@@ -96,22 +96,33 @@ class Supervisor:
         except BaseException:
             await self.stop()
             raise
-        for running in self._running.values():
+        for part in parts:
+            running = self._running[part.key]
             running.watch = asyncio.create_task(self._keep(running))
 
-    async def stop(self) -> None:
-        """End every part: the last started first, so that nothing works against a part that is gone already."""
-        self._stopping = True
-        for running in self._running.values():
+    async def end(self, keys: Collection[str]) -> None:
+        """End these parts: the last started first, so that nothing works against a part that is gone already."""
+        ending = [running for key, running in self._running.items() if key in keys]
+        for running in ending:
             if running.watch is not None:
                 running.watch.cancel()
-        await asyncio.gather(*(r.watch for r in self._running.values() if r.watch), return_exceptions=True)
-        for level in sorted({running.part.level for running in self._running.values()}, reverse=True):
-            await asyncio.gather(*(self._end(r) for r in self._running.values() if r.part.level == level))
+        await asyncio.gather(*(running.watch for running in ending if running.watch), return_exceptions=True)
+        for level in sorted({running.part.level for running in ending}, reverse=True):
+            await asyncio.gather(*(self._end(running) for running in ending if running.part.level == level))
+
+    async def stop(self) -> None:
+        """End everything that was started."""
+        await self.end(self._running.keys())
         if self._session is not None:
             await self._session.close()
             self._session = None
         await asyncio.to_thread(self._ledger.reap)
+
+    def force(self) -> None:
+        """End everything now, unasked: somebody pressed Ctrl-C twice."""
+        for running in self._running.values():
+            if running.process is not None and running.process.returncode is None:
+                end_group(running.process.pid, signal.SIGKILL)
 
     async def _bring_up(self, part: Part, limit_s: float) -> None:
         running = self._running[part.key] = _Running(part)
@@ -160,7 +171,7 @@ class Supervisor:
 
     async def _keep(self, running: _Running) -> None:
         """Start the part again whenever it ends, later each time it does not get well."""
-        while not self._stopping:
+        while True:
             assert running.process is not None
             code = await running.process.wait()
             lived_s = time.monotonic() - running.started_at

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -42,8 +43,17 @@ class Player:
         self._url = url
         self._may_refuse = may_refuse
         self._patience_s = patience_s
+        self._sent_at: list[float] = []
         self.answers: list[Answer] = []
-        self.sent = 0
+
+    @property
+    def sent(self) -> int:
+        """How many requests were sent."""
+        return len(self._sent_at)
+
+    def sent_since(self, at: float) -> int:
+        """How many requests were due since then (epoch s)."""
+        return len(self._sent_at) - bisect_left(self._sent_at, at)
 
     async def play(self, starts_at: float, arrivals_s: Sequence[float]) -> None:
         """Send a request at each ``starts_at + arrival`` (epoch s); returns when every one has its answer."""
@@ -58,7 +68,7 @@ class Player:
                 if (ahead_s := due_at - time.time()) > 0:
                     await asyncio.sleep(ahead_s)
                 group.create_task(self._send(session, due_at, number))
-                self.sent += 1
+                self._sent_at.append(due_at)
 
     async def _send(self, session: aiohttp.ClientSession, due_at: float, number: int) -> None:
         flower, species = FLOWERS[number % len(FLOWERS)]
