@@ -47,6 +47,7 @@ class Ledger:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._boot = boot()
+        file.parent.mkdir(parents=True, exist_ok=True)
 
     def note(self, part: str, pid: int) -> None:
         """Write down a process that has just been started."""
