@@ -103,6 +103,10 @@ class Scaler:
             reports += more
         return reports
 
+    async def memory(self, service: str) -> Memory | None:
+        """What a service remembers: its last observation, decision and conditions. None before its first tick."""
+        return recall(await self.store.load(service))
+
     async def _pass(
         self, managed: Sequence[Managed], now: float, cause: str
     ) -> tuple[list[TickReport], Sequence[Group] | None]:

@@ -1,0 +1,249 @@
+"""One pass over a world in memory: what it does, and what it does when a step fails or two passes meet."""
+
+import asyncio
+import json
+
+import pytest
+from msgspec.structs import replace
+
+from scaler.errors import OutOfCapacity, Refused, Unavailable
+from scaler.model import Phase
+from scaler.ports import Changes
+from tests.builders import front
+from tests.scaler.ticking import SERVICE, TEMPLATE, Ticking
+
+pytestmark = pytest.mark.anyio
+
+
+async def running(number: int, *, target: str = "concurrency: 1") -> Ticking:
+    """A service with this many ready replicas, held there by a pin."""
+    ticking = Ticking(services=f"services:\n  iris:{SERVICE.replace('concurrency: 1', target)}")
+    await ticking.pin(number)
+    await ticking.ticks_until(Phase.READY, number)
+    return ticking
+
+
+async def test_a_pin_makes_replicas_and_they_become_ready() -> None:
+    ticking = Ticking()
+    await ticking.pin(2)
+    report = await ticking.tick()
+    assert report.outcome == "saved"
+    assert list((await ticking.phases()).values()) == [Phase.CREATING, Phase.CREATING]
+    await ticking.ticks_until(Phase.READY, 2)
+    stored = await ticking.world.store.load("iris")
+    assert stored.row is not None
+    assert stored.row.endpoints_version == 1
+
+
+async def test_what_is_created_carries_our_tags_its_name_and_the_token_as_a_secret() -> None:
+    ticking = await running(1)
+    (held,) = ticking.world.fleet.held.values()
+    assert held.tags["aci-autoscaler"] == "d1"
+    assert held.tags["service"] == "iris"
+    variables = {v["name"]: v for v in held.body["properties"]["containers"][0]["properties"]["environmentVariables"]}
+    assert variables["REPLICA"]["value"] == held.name
+    assert variables["REPLICA_TOKEN"] == {"name": "REPLICA_TOKEN", "secureValue": "planted-secret"}
+
+
+async def test_a_tick_that_changes_nothing_costs_a_list_three_scrapes_and_three_table_calls() -> None:
+    ticking = await running(3)
+    await ticking.tick()
+    _, calls = await ticking.last()
+    assert calls == {"list": 1, "stats": 3, "table": 3}
+
+
+async def test_scale_in_takes_out_drains_and_deletes_over_several_ticks() -> None:
+    ticking = await running(1, target="requests_per_second: 10")
+    (name,) = ticking.world.fleet.held
+    ticking.front = front(applied_version=1)
+    await ticking.world.store.remove_pin("iris", etag=None)
+    await ticking.ticks_until(Phase.DRAINING, 1)
+    await ticking.tick(5)
+    assert not ticking.world.server(name).draining, "the front has not taken the list without it yet"
+    ticking.front = front(applied_version=2)
+    await ticking.tick(5)
+    assert ticking.world.server(name).draining
+    ticking.world.server(name).in_flight = 1
+    await ticking.tick(5)
+    await ticking.tick(5)
+    assert await ticking.phases() == {name: Phase.DRAINING}
+    ticking.world.server(name).in_flight = 0
+    for _ in range(4):
+        await ticking.tick(5)
+    assert await ticking.phases() == {}
+    assert ticking.world.fleet.held == {}
+
+
+async def test_held_requests_wake_the_service_at_once() -> None:
+    ticking = Ticking()
+    await ticking.tick()
+    ticking.front = front(waiting=2, arrivals_total=2)
+    report = await ticking.tick(0.2, cause="wake", only="iris")
+    assert report.decision is not None
+    assert report.decision.desired >= 1
+    assert len(ticking.world.fleet.held) >= 1
+
+
+async def test_of_two_ticks_at_once_exactly_one_has_the_turn() -> None:
+    ticking = Ticking()
+    await ticking.pin(2)
+    now = ticking.world.clock.advance(1)
+    reports = await asyncio.gather(
+        ticking.scaler.tick(now, cause="timer"), ticking.scaler.tick(now, cause="wake", only="iris")
+    )
+    assert sorted(r.outcome for (r,) in reports) == ["lost", "saved"]
+    assert len(ticking.world.fleet.held) == 2
+
+
+async def test_no_list_means_nothing_is_created_twice_and_nothing_deleted() -> None:
+    ticking = await running(2)
+    before = await ticking.phases()
+    ticking.world.faults.add("list", Unavailable("no answer"), times=3)
+    for _ in range(3):
+        assert (await ticking.tick()).outcome == "saved"
+        assert await ticking.phases() == before
+    assert sum(ticking.world.fleet.made.values()) == 2
+
+
+async def test_silence_of_all_replicas_never_scales_in() -> None:
+    ticking = await running(2)
+    await ticking.world.store.remove_pin("iris", etag=None)
+    for server in ticking.world.servers.values():
+        server.silent = True
+    for _ in range(20):
+        await ticking.tick()
+    assert list((await ticking.phases()).values()) == [Phase.READY, Phase.READY]
+
+
+async def test_an_unreadable_table_changes_nothing() -> None:
+    ticking = await running(1)
+    ticking.world.faults.add("load", Unavailable("no answer"))
+    assert (await ticking.tick()).outcome == "unavailable: no answer"
+    assert ticking.world.fleet.asked_to_go == {}
+
+
+async def test_a_put_whose_answer_is_lost_is_found_in_the_list() -> None:
+    ticking = Ticking()
+    ticking.world.faults.add("create", Unavailable("answer lost"), done=True)
+    await ticking.pin(1)
+    await ticking.ticks_until(Phase.READY, 1)
+    assert sum(ticking.world.fleet.made.values()) == 1
+
+
+async def test_a_crash_between_save_and_act_is_repaired_by_a_later_tick() -> None:
+    ticking = Ticking()
+    ticking.world.faults.add("move", KeyboardInterrupt(), times=1)
+    await ticking.pin(1)
+    with pytest.raises(KeyboardInterrupt):
+        await ticking.tick()
+    assert list((await ticking.phases()).values()) == [Phase.INTENDED]
+    await ticking.ticks_until(Phase.READY, 1)
+    assert sum(ticking.world.fleet.made.values()) == 1
+
+
+async def test_a_replica_deleted_by_a_stranger_is_replaced_and_said_so() -> None:
+    ticking = await running(2)
+    name = next(iter(ticking.world.fleet.held))
+    ticking.world.fleet.remove(name)
+    await ticking.ticks_until(Phase.READY, 2)
+    assert name not in ticking.world.fleet.held
+    memory = await ticking.scaler.memory("iris")
+    assert memory is not None
+    assert [c.name for c in memory.conditions] == ["vanished"]
+
+
+async def test_a_group_with_our_tag_and_no_row_is_reaped_and_strangers_are_left_alone() -> None:
+    ticking = Ticking()
+    ours = {"aci-autoscaler": "d1", "service": "iris", "template": "x"}
+    ticking.world.fleet.add("stray", tags=ours)
+    ticking.world.fleet.add("other", tags={**ours, "aci-autoscaler": "d2"})
+    ticking.world.fleet.add("plain", tags={})
+    for _ in range(3):
+        await ticking.tick()
+    assert sorted(ticking.world.fleet.held) == ["other", "plain"]
+    assert await ticking.phases() == {}
+
+
+async def test_a_service_no_longer_configured_is_drained_to_nothing() -> None:
+    ticking = await running(2)
+    ticking.deploy(f"services:\n  other:{SERVICE}")
+    for _ in range(12):
+        await ticking.tick()
+    assert ticking.world.fleet.held == {}
+    assert await ticking.phases() == {}
+
+
+async def test_no_room_in_a_region_backs_off_and_takes_the_next() -> None:
+    ticking = Ticking()
+    ticking.world.fleet.capacity["westeurope"] = 1
+    await ticking.pin(3)
+    await ticking.ticks_until(Phase.READY, 3)
+    regions = sorted(held.region for held in ticking.world.fleet.held.values())
+    assert regions == ["northeurope", "northeurope", "westeurope"]
+
+
+async def test_a_refused_image_is_tried_more_and_more_rarely() -> None:
+    ticking = Ticking()
+    error = Refused("The image is not accessible.", code="InaccessibleImage")
+    ticking.world.faults.add("create", error, times=None)
+    await ticking.pin(1)
+    tried = [len((await ticking.tick()).actions) for _ in range(40)]
+    assert 3 <= sum(tried) <= 8
+    memory = await ticking.scaler.memory("iris")
+    assert memory is not None
+    assert "backing_off" in [c.name for c in memory.conditions]
+    assert await ticking.phases() == {} or set((await ticking.phases()).values()) == {Phase.DELETING}
+
+
+async def test_retry_after_is_honoured() -> None:
+    ticking = Ticking(services=f"services:\n  iris:{SERVICE.replace(', northeurope', '')}")
+    ticking.world.faults.add("create", OutOfCapacity("throttled", code="429", retry_after_s=120.0), times=1)
+    await ticking.pin(1)
+    tried = [len((await ticking.tick()).actions) for _ in range(8)]
+    assert tried == [1, 0, 0, 0, 0, 0, 0, 0] or tried.index(1, 1) * 15 >= 120
+
+
+async def test_a_new_template_rolls_without_ever_having_fewer_ready() -> None:
+    ticking = await running(2)
+    old = set(ticking.world.fleet.held)
+    ticking.deploy(f"services:\n  iris:{SERVICE}", TEMPLATE.replace("inference:1", "inference:2"))
+    ticking.front = front(applied_version=10_000)
+    for _ in range(40):
+        await ticking.tick()
+        phases = list((await ticking.phases()).values())
+        assert sum(p is Phase.READY for p in phases) >= 2
+        assert len(ticking.world.fleet.held) <= 3 + 1
+        if not old & set(ticking.world.fleet.held):
+            break
+    assert not old & set(ticking.world.fleet.held)
+
+
+async def test_a_template_that_does_not_start_never_takes_the_last_good_replica() -> None:
+    ticking = await running(1)
+    (good,) = ticking.world.fleet.held
+    ticking.deploy(
+        f"services:\n  iris:{SERVICE}    start: {{deadline_s: 60}}\n", TEMPLATE.replace("inference:1", "inference:bad")
+    )
+    ticking.world.fleet.load_delay_s = lambda _: 1e9
+    for _ in range(60):
+        await ticking.tick()
+    assert (await ticking.phases())[good] is Phase.READY
+
+
+async def test_a_decision_row_keeps_calls_and_time_and_no_secret() -> None:
+    ticking = await running(1)
+    (row, *_) = await ticking.world.store.decisions("iris", since=0)
+    assert row.cause == "timer"
+    assert json.loads(row.replicas)["ready"] == 1
+    assert "planted-secret" not in repr(row)
+    assert "planted-secret" not in repr(ticking.scaler.world)
+
+
+async def test_a_memory_that_cannot_be_read_starts_anew_and_keeps_the_fleet() -> None:
+    ticking = await running(2)
+    stored = await ticking.world.store.load("iris")
+    assert stored.row is not None
+    await ticking.world.store.save(stored, replace(stored.row, memory=b"\xc1 damaged"), Changes())
+    await ticking.tick()
+    assert list((await ticking.phases()).values()) == [Phase.READY, Phase.READY]
+    assert await ticking.scaler.memory("iris") is not None
