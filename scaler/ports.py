@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct, field
 
@@ -14,13 +14,18 @@ from scaler.model import Front, Group, GroupDetail, Pin, Replica, Stats
 
 
 class GroupRequest(Struct, frozen=True, kw_only=True):
-    """A container group to be created: ``body`` is the ARM body (location, tags, properties), secrets included."""
+    """A container group to be created: ``body`` is the ARM body (location, tags, properties), secrets included.
+    ``api_version`` is the one that the body is meant for; empty: the client's own."""
 
     name: str
     body: bytes
+    api_version: str = ""
 
     def __repr__(self) -> str:
         return f"GroupRequest(name={self.name!r}, body=<{len(self.body)} bytes>)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("name", self.name)]
 
 
 class Usage(Struct, frozen=True, kw_only=True):
