@@ -60,7 +60,7 @@ def behind(monkeypatch: pytest.MonkeyPatch) -> Behind:
 
 def test_the_functions_are_those_that_keys_and_roles_are_given_for() -> None:
     shown = {
-        name: (f.get_trigger().get_dict_repr().get("route"), str(f.get_trigger().get_dict_repr().get("authLevel")))
+        str(name): (f.get_trigger().get_dict_repr().get("route"), str(f.get_trigger().get_dict_repr().get("authLevel")))
         for name, f in FUNCTIONS.items()
     }
     http = {name: route for name, (route, _) in shown.items() if route}

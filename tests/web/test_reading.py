@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from scaler.errors import Unavailable
 from scaler.web.bodies import iso
 from tests.web.doors import Door, problem
@@ -95,7 +97,7 @@ async def test_the_schedule_is_shown_without_gaps_in_local_time(door: Door) -> N
     told = (await door.call("GET", "services/iris/schedule?days=7")).json()
     periods = told["periods"]
     assert told["timezone"] == "Europe/Berlin"
-    assert all(a["to"] == b["from"] for a, b in zip(periods, periods[1:], strict=False))
+    assert all(a["to"] == b["from"] for a, b in pairwise(periods))
     assert any(p["off"] for p in periods)
     assert any(p["min"] == 2 and "T07:30:00+0" in p["from"] for p in periods)
 

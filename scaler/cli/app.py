@@ -1,0 +1,231 @@
+"""The verbs of the command line. Each imports what it needs itself, so that ``decide`` starts at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scaler.cli.outcome import BAD_INPUT, NO, complain, ending
+
+if TYPE_CHECKING:
+    from scaler.cli.client import Client
+    from scaler.settings import Settings
+
+app = typer.Typer(
+    name="scaler",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="See and steer the ACI autoscaler. Exit codes: 0 yes, 1 no, 2 bad input, 3 no answer.",
+    epilog="AUTOSCALER_URL and AUTOSCALER_KEY say which function app is meant, and may be spoken to.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+Service = Annotated[str, typer.Argument(help="Name of a service in autoscaler.yaml.", show_default=False)]
+Config = Annotated[Path, typer.Option("--config", "-c", help="autoscaler.yaml", show_default=False)]
+Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; recorded with the change.")]
+Actor = Annotated[str, typer.Option("--actor", envvar="USER", help="Who; recorded beside the key.", show_default=False)]
+
+
+def settings(purpose: str = "cli") -> Settings:
+    """The environment, as far as this command needs it. Raises ``BadSetting``."""
+    from scaler.settings import Settings  # noqa: PLC0415
+
+    return Settings.read(os.environ, purpose)  # type: ignore[arg-type]
+
+
+def client() -> Client:
+    """The function app that the environment names."""
+    from scaler.cli.client import Client  # noqa: PLC0415
+
+    where = settings()
+    return Client(where.url, where.key)
+
+
+@app.command()
+@ending
+def status(
+    service: Annotated[str | None, typer.Argument(help="One service, or all.", show_default=False)] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit 1 unless ticked of late and without conditions.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """What is, and why."""
+    from scaler.cli import show  # noqa: PLC0415
+
+    if service is None:
+        body = client().get("services")
+        show.told(body, as_json=as_json, view=None if as_json else show.services(body))
+        healthy = all(s["at"] and not s["conditions"] and s["data"] == "fresh" for s in body["services"])
+    else:
+        body = client().get("services", service)
+        show.told(body, as_json=as_json, view=None if as_json else show.service(body))
+        healthy = bool(body["at"]) and not body["conditions"] and body["data"] == "fresh"
+    if check and not healthy:
+        raise typer.Exit(NO)
+
+
+@app.command()
+@ending
+def watch(
+    every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two looks.")] = 2.0,
+    count: Annotated[int, typer.Option(min=0, help="So many looks; 0 until Ctrl-C.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """The table of services, live; with --json one line a look."""
+    from scaler.cli.watching import watch_services  # noqa: PLC0415
+
+    watch_services(client(), every, count, as_json=as_json)
+
+
+@app.command()
+@ending
+def pin(  # noqa: PLR0913 - each is a word of the sentence the operator says
+    service: Service,
+    replicas: Annotated[int | None, typer.Argument(help="The count to hold.", show_default=False)] = None,
+    *,
+    least: Annotated[int | None, typer.Option("--min", help="Or: at least so many.", show_default=False)] = None,
+    most: Annotated[int | None, typer.Option("--max", help="Or: at most so many.", show_default=False)] = None,
+    duration: Annotated[
+        str | None, typer.Option("--for", help="2h30m; a day if not given.", show_default=False)
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="2026-12-24T18:00:00+01:00", show_default=False)] = None,
+    reason: Reason = "",
+    actor: Actor = "",
+    as_json: Json = False,
+) -> None:
+    """Hold a count, or keep it within a span; it ends by itself."""
+    from scaler.cli import show  # noqa: PLC0415
+
+    asked = {"replicas": replicas, "min": least, "max": most, "for": duration, "until": until}
+    body: dict[str, Any] = {k: v for k, v in asked.items() if v is not None}
+    told = client().call("PUT", "services", service, "pin", body=body | {"reason": reason, "actor": actor})
+    show.told(told, as_json=as_json, view=None if as_json else f"pin {show.pin(told['pin'])}; {show.effect(told)}")
+
+
+@app.command()
+@ending
+def unpin(service: Service, reason: Reason = "", actor: Actor = "", as_json: Json = False) -> None:
+    """Take the pin away; exit 1 if there was none."""
+    from scaler.cli import show  # noqa: PLC0415
+
+    told = client().call("DELETE", "services", service, "pin", body={"reason": reason, "actor": actor})
+    gone = "the pin is gone" if told["removed"] else "there was no pin"
+    show.told(told, as_json=as_json, view=None if as_json else f"{gone}; {show.effect(told)}")
+    if not told["removed"]:
+        raise typer.Exit(NO)
+
+
+@app.command()
+@ending
+def explain(
+    service: Service,
+    at: Annotated[str | None, typer.Option(help="2026-03-01T14:05:00+01:00, or HH:MM of today.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Why so many, now or at a time: every step, and what was observed."""
+    from scaler.cli import show  # noqa: PLC0415
+    from scaler.cli.times import instant_text  # noqa: PLC0415
+
+    body = client().get("services", service, "explain", at=None if at is None else instant_text(at))
+    show.told(body, as_json=as_json, view=None if as_json else show.explanation(body))
+
+
+@app.command()
+@ending
+def schedule(
+    service: Service,
+    days: Annotated[int, typer.Option(min=1, max=366)] = 14,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="From this file, without asking anybody.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """What the calendar asks for in the next days."""
+    from scaler.cli import show  # noqa: PLC0415
+
+    if config is None:
+        body = client().get("services", service, "schedule", days=str(days))
+    else:
+        from scaler.cli.checks import schedule_of  # noqa: PLC0415
+
+        body = schedule_of(config, service, days)
+    show.told(body, as_json=as_json, view=None if as_json else show.schedule(body))
+
+
+@app.command()
+@ending
+def tick(service: Service, reason: Reason = "", actor: Actor = "", as_json: Json = False) -> None:
+    """Tick a service now."""
+    _post(service, "tick", {"reason": reason, "actor": actor}, as_json=as_json)
+
+
+@app.command()
+@ending
+def wake(service: Service, as_json: Json = False) -> None:
+    """Say that a request waits for this service."""
+    _post(service, "wake", {}, as_json=as_json)
+
+
+def _post(service: str, verb: str, body: dict[str, str], *, as_json: bool) -> None:
+    from scaler.cli import show  # noqa: PLC0415
+
+    told = client().call("POST", "services", service, verb, body=body)
+    show.told(told, as_json=as_json, view=None if as_json else show.effect(told))
+
+
+@app.command()
+@ending
+def validate(
+    file: Annotated[Path | None, typer.Argument(help="autoscaler.yaml", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Whether a configuration can be used: settings, schedules, templates; exit 2 with a sentence if not."""
+    from scaler.cli import show  # noqa: PLC0415
+    from scaler.cli.checks import validate_file, validated  # noqa: PLC0415
+
+    body = validate_file(file or Path(settings().config_file))
+    show.told(body, as_json=as_json, view=None if as_json else validated(body))
+
+
+@app.command()
+@ending
+def doctor(as_json: Json = False) -> None:
+    """Whether every part can be reached and used, and what to do where not; exit 1 if something is wrong."""
+    from scaler.cli import show  # noqa: PLC0415
+    from scaler.cli.doctoring import examine, examined  # noqa: PLC0415
+
+    body = examine(os.environ)
+    show.told(body, as_json=as_json, view=None if as_json else examined(body))
+    if not body["ok"]:
+        raise typer.Exit(NO)
+
+
+@app.command()
+@ending
+def decide(config: Config, service: Annotated[str, typer.Option("--service", "-s", help="Which.")]) -> None:
+    """One JSON observation per line in, one JSON decision per line out."""
+    from scaler.cli.deciding import decide_lines  # noqa: PLC0415
+
+    decide_lines(config, service, sys.stdin.buffer, sys.stdout.buffer)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+@ending
+def replay(context: typer.Context) -> None:
+    """Recorded weeks, or a trace, under this policy and others: cost, lateness, cold starts."""
+    try:
+        from scaler import replay as replaying  # type: ignore[attr-defined]  # noqa: PLC0415
+    except ImportError as error:
+        complain("replay: not in this version")
+        raise typer.Exit(BAD_INPUT) from error
+    raise typer.Exit(replaying.main(context.args))
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,184 @@
+"""Tables for people, and JSON for programs, from what the API answers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+Json = dict[str, Any]
+PLAIN_WIDTH = 200  # into a file or a pipe nothing is folded at 80
+
+
+@cache
+def console() -> Console:
+    from rich.console import Console  # noqa: PLC0415 - `decide` does without
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+
+
+def told(body: Any, *, as_json: bool, view: RenderableType | None = None) -> None:
+    """The body as JSON, or its view."""
+    if as_json:
+        print(json.dumps(body, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False), flush=True)
+    else:
+        console().print(view)
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    made = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for column in columns:
+        name, _, justify = column.partition(":")
+        made.add_column(name, justify="right" if justify == "r" else "left", overflow="fold")
+    return made
+
+
+def services(body: Json) -> Table:
+    """The list of services."""
+    made = table("service", "desired:r", "ready:r", "starting:r", "draining:r", "bounds", "pin", "ticked", "why")
+    for s in body["services"]:
+        counts = s["replicas"]
+        made.add_row(
+            plain(s["service"]),
+            _or_dash(s["desired"]),
+            _coloured(counts["ready"], "green"),
+            _coloured(counts["starting"], "yellow"),
+            _coloured(counts["draining"], "magenta"),
+            f"{s['bounds']['min']}-{s['bounds']['max']}",
+            pin(s["pin"]),
+            _age(s["at"], body["at"]),
+            plain(
+                ("[off] " if s["off"] else "")
+                + s["because"]
+                + (f" ({s['conditions']} conditions)" if s["conditions"] else "")
+            ),
+        )
+    return made
+
+
+def service(body: Json) -> RenderableType:
+    """One service: the decision with its steps, its replicas, its conditions."""
+    from rich.console import Group  # noqa: PLC0415
+
+    counts = body["replicas"]
+    parts: list[RenderableType] = [
+        f"[bold]{plain(body['service'])}[/]: {_or_dash(body['desired'])} desired, {counts['ready']} ready, "
+        f"{counts['starting']} starting, {counts['draining']} draining; pin: {pin(body['pin'])}",
+        plain(body["because"]),
+    ]
+    if body["steps"]:
+        parts.append(steps(body["steps"]))
+    if body["fleet"]:
+        fleet = table("replica", "phase", "since", "region", "address", "why")
+        for r in body["fleet"]:
+            fleet.add_row(
+                plain(r["name"]),
+                r["phase"],
+                local(r["phase_at"]),
+                r["region"],
+                _or_dash(r["address"]),
+                plain(r["because"]),
+            )
+        parts.append(fleet)
+    parts += [condition(c) for c in body["conditions"]]
+    return Group(*parts)
+
+
+def condition(c: Json) -> str:
+    return f"[red]{plain(c['name'])}[/] since {local(c['since'])}: {plain(c['message'])} {plain(c['remedy'])}"
+
+
+def steps(rows: list[Json]) -> Table:
+    """What led from the demand to the count."""
+    made = table("step", "before:r", "after:r", "because")
+    for step in rows:
+        changed = step["before"] != step["after"]
+        after = f"[bold]{step['after']}[/]" if changed else str(step["after"])
+        made.add_row(plain(step["name"]), str(step["before"]), after, plain(step["because"]))
+    return made
+
+
+def explanation(body: Json) -> RenderableType:
+    """A decision of the past with its steps."""
+    from rich.console import Group  # noqa: PLC0415
+
+    decision, before = body["decision"], body["before"]
+    change = ""
+    if before is not None:
+        same = before["desired"] == decision["desired"]
+        change = " (as before)" if same else f" (before: {before['desired']}, {plain(before['because'])})"
+    head = f"[bold]{plain(body['service'])}[/] at {local(decision['at'])}: {decision['desired']} desired{change}"
+    parts: list[RenderableType] = [head, plain(decision["because"])]
+    if decision["steps"]:
+        parts.append(steps(decision["steps"]))
+    parts += [f"did: {plain(str(action))}" for action in decision["actions"]]
+    return Group(*parts)
+
+
+def schedule(body: Json) -> Table:
+    """The calendar of the next days."""
+    made = table("from", "to", "least:r", "most:r", "", title=f"{body['service']}, {body['timezone']}")
+    for p in body["periods"]:
+        state = ("off, a request wakes it" if p["wakes"] else "off") if p["off"] else plain(p["rule"] or "")
+        made.add_row(_minute(p["from"]), _minute(p["to"]), str(p["min"]), _or_dash(p["max"]), state)
+    return made
+
+
+def effect(body: Json) -> str:
+    """What a change led to."""
+    happened, name = body["effect"], f"[bold]{plain(body['service'])}[/]"
+    if happened["outcome"] == "saved":
+        return f"{name}: {_or_dash(happened['desired'])} desired. {plain(happened['because'] or '')}"
+    if happened["outcome"] == "lost":
+        return f"{name}: another tick has the turn just now; it takes this into account."
+    return f"{name}: written, but its tick could not run: {plain(happened['outcome'])}"
+
+
+def pin(body: Json | None) -> str:
+    if body is None:
+        return "-"
+    count = str(body["min"]) if body["min"] == body["max"] else f"{body['min']}-{body['max']}"
+    return f"{count} until {local(body['until'])}" if body["until"] else count
+
+
+def plain(text: str) -> str:
+    """Text of others, with nothing in it that rich would read as markup."""
+    from rich.markup import escape  # noqa: PLC0415
+
+    return escape(text)
+
+
+def local(text: str | None) -> str:
+    """An instant in this machine's time zone; with its day where that is not today."""
+    if text is None:
+        return "-"
+    at = datetime.fromisoformat(text).astimezone()
+    today = datetime.now().astimezone().date() == at.date()
+    return at.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
+
+
+def _minute(text: str) -> str:
+    return datetime.fromisoformat(text).strftime("%a %Y-%m-%d %H:%M")
+
+
+def _age(at: str | None, now: str) -> str:
+    if at is None:
+        return "never"
+    return f"{(datetime.fromisoformat(now) - datetime.fromisoformat(at)).total_seconds():.0f} s ago"
+
+
+def _or_dash(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def _coloured(count: int, colour: str) -> str:
+    return f"[{colour}]{count}[/]" if count else "0"
