@@ -42,6 +42,7 @@ from scaler.ports import Calls, Changes, DecisionRow, Fleet, Replicas, ServiceRo
 from scaler.template import Template
 
 ACT_DEADLINE_S = 30.0  # shorter than plan.TURN_S: whoever acts is done before another may take over
+SWEEP_EVERY_S = 3600.0
 SCRAPES_AT_ONCE = 64
 ACTIONS_AT_ONCE = 16
 
@@ -91,16 +92,32 @@ class Scaler:
         self.managed: Mapping[str, Managed] = {m.name: m for m in managed}
         self.world = world
         self.store = world.store
+        self._swept_at: float | None = None  # of this process: a fresh one sweeps with its first tick
 
     async def tick(self, now: float, *, cause: str, only: str | None = None) -> list[TickReport]:
         """One pass over every service, or one. ``now`` is epoch seconds; ``cause`` (timer, wake, …) is recorded, and
         decides nothing. Raises KeyError for a service that is not configured."""
         managed = list(self.managed.values()) if only is None else [self.managed[only]]
         reports, groups = await self._pass(managed, now, cause)
-        tagged = {g.tags.get("service", "") for g in groups or ()} - set(self.managed) - {""}
-        if only is None and tagged:
-            more, _ = await self._pass([_no_longer(name) for name in sorted(tagged)], now, cause)
-            reports += more
+        if only is None:
+            reports += await self._sweep(groups or (), now, cause)
+        return reports
+
+    async def _sweep(self, groups: Sequence[Group], now: float, cause: str) -> list[TickReport]:
+        """Tick what is no longer configured and has groups left, or rows: those are looked for now and then."""
+        left = {g.tags.get("service", "") for g in groups} - {""}
+        if self._swept_at is None or now - self._swept_at >= SWEEP_EVERY_S:
+            try:
+                left |= set(await self.store.services())
+            except Unavailable as error:
+                log.warning("services that are no longer configured were not looked for", extra={"error": str(error)})
+        left -= set(self.managed)
+        reports, _ = await self._pass([_no_longer(name) for name in sorted(left)], now, cause) if left else ([], ())
+        busy = any(r.actions or r.outcome != "saved" for r in reports)
+        if busy:
+            self._swept_at = None
+        elif self._swept_at is None or now - self._swept_at >= SWEEP_EVERY_S:
+            self._swept_at = now
         return reports
 
     async def memory(self, service: str) -> Memory | None:
