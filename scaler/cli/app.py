@@ -214,6 +214,30 @@ def decide(config: Config, service: Annotated[str, typer.Option("--service", "-s
     decide_lines(config, service, sys.stdin.buffer, sys.stdout.buffer)
 
 
+@app.command()
+@ending
+def discovery() -> None:
+    """Endpoints for Envoy, and the wake at zero; until Ctrl-C."""
+    from scaler.cli.fronting import serve_discovery  # noqa: PLC0415
+
+    serve_discovery(settings("discovery"))
+
+
+@app.command()
+@ending
+def envoy(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="autoscaler.yaml", show_default=False)] = None,
+    listen: Annotated[str, typer.Option(help="Where requests arrive.")] = "127.0.0.1:8080",
+    discovery_at: Annotated[str, typer.Option("--discovery", help="Where discovery listens.")] = "127.0.0.1:8081",
+    admin: Annotated[str, typer.Option(help="Envoy's own admin port, loopback only.")] = "127.0.0.1:9901",
+) -> None:
+    """Envoy's bootstrap for these services, as JSON."""
+    from scaler.cli.fronting import envoy_bootstrap  # noqa: PLC0415
+
+    file = config or Path(settings().config_file)
+    print(envoy_bootstrap(file, listen=listen, discovery=discovery_at, admin=admin))
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
 @ending
 def replay(context: typer.Context) -> None:

@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from scaler.cli.pipes import stop_writing
 from scaler.config import load
 from scaler.decide import decide, initial_state, policy_of
 from scaler.errors import BadSetting
@@ -29,7 +30,7 @@ def main(words: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        sys.stdout = None  # whoever read us has enough
+        stop_writing()
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import typer
 
+from scaler.cli.pipes import stop_writing
 from scaler.errors import BadSetting, Unavailable
 
 OK, NO, BAD_INPUT, UNREACHABLE = 0, 1, 2, 3
@@ -30,8 +31,7 @@ def ending(command: F) -> F:
             complain(str(error))
             raise typer.Exit(UNREACHABLE) from error
         except BrokenPipeError as error:
-            # Whoever read us has enough: nothing more may be written, not even by the interpreter's last flush.
-            sys.stdout = None
+            stop_writing()
             raise typer.Exit(OK) from error
         except Exception as error:
             code = _of_client(error)

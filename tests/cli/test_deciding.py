@@ -145,6 +145,34 @@ def test_the_calendar_of_a_file_needs_nobody(run: Run, file: Path) -> None:
     assert run("schedule", "nope", "--config", str(file)).exit_code == 2
 
 
+def test_a_reader_that_has_enough_ends_decide_quietly(file: Path) -> None:
+    command = [sys.executable, "-m", "scaler", "decide", "--config", str(file), "--service", "iris"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        process.stdin.write((json.dumps(LINE) + "\n").encode())
+        process.stdin.close()
+        assert process.stderr.read() == b""
+        assert process.wait(10) == 0
+
+
+def test_the_bootstrap_of_envoy_is_printed_for_a_file(run: Run, file: Path) -> None:
+    shown = run("envoy", "--config", str(file), "--listen", "127.0.0.1:9999")
+    assert shown.exit_code == 0, shown.output
+    assert json.loads(shown.stdout)["static_resources"]["listeners"]
+    bad = run("envoy", "--config", str(file), "--listen", "here")
+    assert (bad.exit_code, "--listen" in bad.stderr) == (2, True)
+
+
+def test_discovery_says_what_it_lacks(run: Run, file: Path) -> None:
+    shown = run("discovery", env={"AUTOSCALER_CONFIG": str(file)})
+    assert (shown.exit_code, "AUTOSCALER_TABLE_ENDPOINT" in shown.stderr) == (2, True)
+
+
 def test_help_names_every_verb(run: Run) -> None:
     shown = run("--help").stdout
     for verb in ("validate", "doctor", "status", "pin", "unpin", "explain", "schedule", "replay", "decide", "watch"):
