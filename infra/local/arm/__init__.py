@@ -1,0 +1,1 @@
+"""A stand-in for Azure Resource Manager, Monitor and the identity endpoint; its container groups are processes."""
