@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Coroutine
@@ -21,17 +20,14 @@ from infra.local.demo.arrivals import read_trace
 from infra.local.demo.day import write_settings
 from infra.local.demo.run import START_DELAY, Demo, TooSlow
 from infra.local.guards import CannotStart, check_config, check_ports, check_room, check_tools, holder, only_one
-from infra.local.ledger import Ledger
-from infra.local.places import DEMO, LOCAL, ROOT, Ports, read_ports
-from infra.local.supervisor import NotStarted, Supervisor
+from infra.local.leftovers import reap, reap_replicas
+from infra.local.places import DEMO, LOCAL, Ports, read_ports
+from infra.local.supervisor import NotStarted, Say, Supervisor
 from scaler.errors import BadSetting
 
 LOCK = LOCAL / "run" / "lock"
-LEDGER = LOCAL / "run" / "ledger"
-ARM_DATA = LOCAL / "data" / "arm"
 DEMO_LIMIT_S = 232.0
 DOWN_PATIENCE_S = 30.0
-REAP_LIMIT_S = 30.0
 
 
 def main() -> int:
@@ -79,7 +75,7 @@ def _demo(console: Console, trace_file: Path | None) -> int:
         trace = (trace_file.name, read_trace(trace_file))
     ports = _ready_to_start()
     with only_one(LOCK, "make demo"):
-        _reap(console)
+        reap(_sayer(console))
         check_ports(ports)
         demo = Demo(ports, console, trace)
         return _until_stopped(_within_limit(demo), stopped=130)
@@ -98,7 +94,7 @@ def _up(console: Console, config_file: Path | None) -> int:
     config = check_config(config_file) if config_file is not None else None
     ports = _ready_to_start()
     with only_one(LOCK, "make up"):
-        _reap(console)
+        reap(_sayer(console))
         check_ports(ports)
         if config_file is None:
             config_file = write_settings(DEMO, None, image=joined.IMAGE)
@@ -110,9 +106,7 @@ def _up(console: Console, config_file: Path | None) -> int:
 
 
 async def _keep_up(console: Console, system: joined.System) -> int:
-    def say(text: str) -> None:
-        console.print(f"{time.strftime('%H:%M:%S')}  {text}", highlight=False, markup=False, soft_wrap=True)
-
+    say = _sayer(console)
     supervisor = Supervisor(LOCAL, say, trust=joined.trust(system))
     try:
         say("starting: Azurite, the stand-in for Azure Resource Manager, the function host, discovery, Envoy")
@@ -122,8 +116,16 @@ async def _keep_up(console: Console, system: joined.System) -> int:
     finally:
         say("stopping")
         await supervisor.stop()
+        reap_replicas()
         say("everything is stopped")
     return 0
+
+
+def _sayer(console: Console) -> Say:
+    def say(text: str) -> None:
+        console.print(f"{time.strftime('%H:%M:%S')}  {text}", highlight=False, markup=False, soft_wrap=True)
+
+    return say
 
 
 def _until_stopped(work: Coroutine[Any, Any, int], stopped: int) -> int:
@@ -150,28 +152,6 @@ def _ready_to_start() -> Ports:
     return ports
 
 
-def _reap(console: Console) -> None:
-    """End what an earlier start left behind because it was killed: parts first, then the replicas they had started."""
-    for entry in Ledger(LEDGER).reap():
-        console.print(f"ended {entry.part} (process {entry.pid}), left behind by an earlier start", highlight=False)
-    if ARM_DATA.is_dir():
-        command = [sys.executable, "-m", "infra.local.arm", "--reap", "--data", str(ARM_DATA)]
-        try:
-            reaped = subprocess.run(
-                command,
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=REAP_LIMIT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise CannotStart(f"replicas of an earlier start do not end; see {ARM_DATA}") from None
-        if reaped.returncode:
-            raise CannotStart(f"replicas of an earlier start could not be ended: {reaped.stderr.strip()[-500:]}")
-
-
 def _down(console: Console) -> int:
     """Stop the start that holds the lock, then end whatever is left."""
     pid = holder(LOCK)
@@ -185,7 +165,7 @@ def _down(console: Console) -> int:
                 )
             time.sleep(0.1)
     with only_one(LOCK, "make down"):
-        _reap(console)
+        reap(_sayer(console))
     console.print("everything is stopped" if pid else "nothing was running")
     return 0
 

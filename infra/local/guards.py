@@ -18,6 +18,7 @@ import psutil
 from infra.local.places import LOCAL, ORDER, ROOT, Ports, variable_of
 from scaler import config, schedule
 from scaler.errors import BadSetting
+from scaler.template import Template
 
 AZURITE = LOCAL / "node" / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
 LEAST_ROOM_BYTES = 200_000_000
@@ -134,8 +135,10 @@ def check_config(file: Path) -> config.Config:
             raise BadSetting(f"{file}: {error}") from error
         if service.template is None:
             raise BadSetting(f"{file}: {where}.template: missing; name the YAML that `az container export` wrote")
-        if not (file.parent / service.template).is_file():
+        template = file.parent / service.template
+        if not template.is_file():
             raise BadSetting(
                 f"{file}: {where}.template: {service.template} is not there; the path is relative to {file.name}"
             )
+        Template.read(template.read_bytes(), str(template))
     return loaded

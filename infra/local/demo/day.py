@@ -131,9 +131,11 @@ def write_settings(folder: Path, day: Day | None, *, image: str) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "replica.yaml").write_text(_TEMPLATE.format(service=SERVICE, region=REGION, image=image))
-    rules = "[]"
+    rules, timezone = "[]", TIMEZONE
     if day is not None:
-        rules = f'\n        - {{from: "{_clock(day.off.start)}", to: "{_clock(day.off.end)}", off: true}}'
+        timezone = _timezone(day)
+        start, end = (_clock(at, timezone) for at in (day.off.start, day.off.end))
+        rules = f'\n        - {{from: "{start}", to: "{end}", off: true}}'
     file = folder / "autoscaler.yaml"
     text = _SETTINGS.format(
         service=SERVICE,
@@ -144,15 +146,22 @@ def write_settings(folder: Path, day: Day | None, *, image: str) -> Path:
         window=SCALE_IN_WINDOW_S,
         drain=DRAIN_DEADLINE_S,
         hold=HOLD_LIMIT_S,
-        timezone=TIMEZONE,
+        timezone=timezone,
         rules=rules,
     )
     file.write_text(text)
     return file
 
 
-def _clock(at: float) -> str:
-    return datetime.fromtimestamp(at, ZoneInfo(TIMEZONE)).strftime("%H:%M:%S")
+def _timezone(day: Day) -> str:
+    """The usual time zone, but UTC around the hours when its clocks change: a time of day means one moment there."""
+    zone = ZoneInfo(TIMEZONE)
+    offsets = {datetime.fromtimestamp(day.starts_at + hours * 3600, zone).utcoffset() for hours in (-2, -1, 0, 1, 2)}
+    return TIMEZONE if len(offsets) == 1 else "UTC"
+
+
+def _clock(at: float, timezone: str) -> str:
+    return datetime.fromtimestamp(at, ZoneInfo(timezone)).strftime("%H:%M:%S")
 
 
 _SETTINGS = """\

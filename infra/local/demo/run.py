@@ -31,6 +31,7 @@ from infra.local.demo.player import Player
 from infra.local.demo.verdict import Evidence, Expectation, Summary, expectations, summarize
 from infra.local.demo.watch import Sample, Turn, Watcher
 from infra.local.guards import check_config
+from infra.local.leftovers import reap_replicas
 from infra.local.places import DEMO, LOCAL, Ports
 from infra.local.supervisor import Supervisor
 
@@ -74,6 +75,7 @@ class Demo:
                 seen = await self._play(system, supervisor, day, screen)
         finally:
             await supervisor.stop()
+            reap_replicas()
         left = joined.processes_left(system)
         seen = msgspec.structs.replace(seen, processes_left=left, seconds=time.monotonic() - self._began)
         return self._report(seen)
