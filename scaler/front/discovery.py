@@ -1,0 +1,173 @@
+"""The process beside Envoy: one loop for the app, the reading of the table and the telling of the tick."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from scaler.config import load
+from scaler.errors import BadSetting
+from scaler.front.app import Discovery
+from scaler.front.hold import Hold
+from scaler.front.wake import HttpWake, Wake, nobody_to_wake
+from scaler.front.watch import Rows, Watch
+from scaler.settings import Settings
+
+if TYPE_CHECKING:
+    from azure.core.credentials_async import AsyncTokenCredential
+
+GRACE_S = 3  # for what is still held when the process is told to end
+REFRESH_S = 0.5  # between two reads of the table; each is one transaction a service
+
+
+def main(settings: Settings) -> None:
+    """``python -m scaler discovery``: serve until SIGTERM or SIGINT. Raises ``BadSetting``."""
+    asyncio.run(serve(settings))
+
+
+async def serve(settings: Settings) -> None:
+    """Discovery over the state table, with the identity of the place. Raises ``BadSetting``."""
+    services = _hold_limits(settings.config_file)
+    async with contextlib.AsyncExitStack() as stack:
+        wake: Wake = nobody_to_wake
+        if settings.url:
+            wake = await stack.enter_async_context(HttpWake(settings.url, settings.key))
+        rows = await stack.enter_async_context(_table(settings))
+        host, port = settings.discovery_host, settings.discovery_port
+        serving = asyncio.create_task(
+            run(host=host, port=port, rows=rows, services=services, wake=wake, refresh_s=REFRESH_S)
+        )
+        for ending in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(ending, serving.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+
+
+def _hold_limits(file: str) -> dict[str, float]:
+    try:
+        text = Path(file).read_bytes()
+    except OSError as error:
+        raise BadSetting(f"{file}: cannot be read: {error.strerror}; AUTOSCALER_CONFIG names the file") from error
+    return {name: service.hold_limit_s for name, service in load(text, file).services.items()}
+
+
+@contextlib.asynccontextmanager
+async def _table(settings: Settings) -> AsyncIterator[Rows]:
+    """The state table. The SDK tries nothing again: the next read comes soon, and a held request cannot wait for it."""
+    # Most of a second to import, and not needed to say that a setting is wrong.
+    from azure.data.tables.aio import TableServiceClient  # noqa: PLC0415
+    from azure.identity.aio import DefaultAzureCredential, ManagedIdentityCredential  # noqa: PLC0415
+
+    from scaler.azure.table_state import TableState  # noqa: PLC0415
+
+    client_id = settings.client_id or None
+    if settings.managed_identity:
+        credential: AsyncTokenCredential = ManagedIdentityCredential(client_id=client_id)
+    else:
+        credential = DefaultAzureCredential(managed_identity_client_id=client_id)
+    async with credential, TableServiceClient(settings.table_endpoint, credential=credential, retry_total=0) as service:
+        yield TableState(service)
+
+
+async def run(
+    *,
+    host: str,
+    port: int,
+    rows: Rows,
+    services: Mapping[str, float],
+    wake: Wake,
+    refresh_s: float = 1.0,
+    started: Callable[[int], None] = lambda port: None,
+) -> None:
+    """Serve until cancelled. ``services`` gives each hold limit in seconds, ``started`` gets the port.
+
+    Raises ``BadSetting`` when the address cannot be listened on.
+    """
+    listener = _listen(host, port)
+    _allow_many_files()
+    holds = {name: Hold(name, hold_limit_s=limit_s) for name, limit_s in services.items()}
+    watches = [
+        Watch(hold, rows, wake, service=name, hold_limit_s=services[name], refresh_s=refresh_s)
+        for name, hold in holds.items()
+    ]
+    discovery = Discovery(holds)
+    server = _Server(discovery)
+    async with _errands(watches):
+        started(listener.getsockname()[1])
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            await asyncio.shield(serving)
+        finally:
+            server.should_exit = True
+            await serving
+
+
+@contextlib.asynccontextmanager
+async def _errands(watches: list[Watch]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(errand) for watch in watches for errand in (watch.read(), watch.tell())]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that lets go of what it holds before it waits for it."""
+
+    def __init__(self, discovery: Discovery) -> None:
+        super().__init__(
+            uvicorn.Config(
+                discovery,
+                lifespan="off",
+                access_log=False,
+                log_level="warning",
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=75,  # longer than Envoy keeps an idle connection
+                timeout_graceful_shutdown=GRACE_S,
+                backlog=4096,
+            )
+        )
+        self._discovery = discovery
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the business of whoever runs the process."""
+        yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._discovery.close()
+        await super().shutdown(sockets)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The protocol is named, or asyncio leaves Nagle's algorithm on and each answer takes 40 ms."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise BadSetting(
+            f"discovery: cannot listen on {host} port {port}: {error.strerror}; set DISCOVERY_HOST and DISCOVERY_PORT"
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _allow_many_files() -> None:
+    """Each held request is an open connection; the usual soft limit is 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 65536)), hard))

@@ -1,0 +1,1 @@
+"""What requests meet, with real Envoys and small replicas of our own."""
