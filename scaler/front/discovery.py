@@ -9,7 +9,6 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -20,9 +19,6 @@ from scaler.front.hold import Hold
 from scaler.front.wake import HttpWake, Wake, nobody_to_wake
 from scaler.front.watch import Rows, Watch
 from scaler.settings import Settings
-
-if TYPE_CHECKING:
-    from azure.core.credentials_async import AsyncTokenCredential
 
 GRACE_S = 3  # for what is still held when the process is told to end
 REFRESH_S = 0.5  # between two reads of the table; each is one transaction a service
@@ -35,12 +31,14 @@ def main(settings: Settings) -> None:
 
 async def serve(settings: Settings) -> None:
     """Discovery over the state table, with the identity of the place. Raises ``BadSetting``."""
-    services = _hold_limits(settings.config_file)
+    from scaler.azure import open_store  # noqa: PLC0415 - it brings the whole tick along
+
+    services = _hold_limits(Path(settings.config_file))
     async with contextlib.AsyncExitStack() as stack:
         wake: Wake = nobody_to_wake
         if settings.url:
             wake = await stack.enter_async_context(HttpWake(settings.url, settings.key))
-        rows = await stack.enter_async_context(_table(settings))
+        rows = await stack.enter_async_context(open_store(settings))
         host, port = settings.discovery_host, settings.discovery_port
         serving = asyncio.create_task(
             run(host=host, port=port, rows=rows, services=services, wake=wake, refresh_s=REFRESH_S)
@@ -51,30 +49,13 @@ async def serve(settings: Settings) -> None:
             await serving
 
 
-def _hold_limits(file: str) -> dict[str, float]:
+def _hold_limits(file: Path) -> dict[str, float]:
+    """By service; the templates that the file names are nothing to discovery, and need not be here."""
     try:
-        text = Path(file).read_bytes()
+        text = file.read_bytes()
     except OSError as error:
-        raise BadSetting(f"{file}: cannot be read: {error.strerror}; AUTOSCALER_CONFIG names the file") from error
-    return {name: service.hold_limit_s for name, service in load(text, file).services.items()}
-
-
-@contextlib.asynccontextmanager
-async def _table(settings: Settings) -> AsyncIterator[Rows]:
-    """The state table. The SDK tries nothing again: the next read comes soon, and a held request cannot wait for it."""
-    # Most of a second to import, and not needed to say that a setting is wrong.
-    from azure.data.tables.aio import TableServiceClient  # noqa: PLC0415
-    from azure.identity.aio import DefaultAzureCredential, ManagedIdentityCredential  # noqa: PLC0415
-
-    from scaler.azure.table_state import TableState  # noqa: PLC0415
-
-    client_id = settings.client_id or None
-    if settings.managed_identity:
-        credential: AsyncTokenCredential = ManagedIdentityCredential(client_id=client_id)
-    else:
-        credential = DefaultAzureCredential(managed_identity_client_id=client_id)
-    async with credential, TableServiceClient(settings.table_endpoint, credential=credential, retry_total=0) as service:
-        yield TableState(service)
+        raise BadSetting(f"{file}: cannot be read: {error.strerror}; set AUTOSCALER_CONFIG to where it is") from error
+    return {name: service.hold_limit_s for name, service in load(text, file.name).services.items()}
 
 
 async def run(

@@ -45,9 +45,6 @@ class Layout(Struct, frozen=True, kw_only=True):
     hold: bool = True  # False: no hold at all, to measure what it costs
 
 
-Plan = Layout  # its first name, still used elsewhere
-
-
 def check(layout: Layout) -> None:
     """Raises ``BadSetting`` for what Envoy would refuse, or what would be unsafe."""
     if not layout.services:
