@@ -17,8 +17,8 @@ import pytest
 
 from scaler.errors import Unavailable
 from scaler.front.bootstrap import bootstrap
-from scaler.front.discovery import run
 from scaler.front.layout import Address, Layout
+from scaler.front.server import run
 from scaler.front.wake import nobody_to_wake
 from scaler.model import Front, Phase, Replica
 from scaler.ports import ServiceRow, Stored

@@ -5,57 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
-import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from pathlib import Path
 
 import uvicorn
 
-from scaler.config import load
 from scaler.errors import BadSetting
 from scaler.front.app import Discovery
 from scaler.front.hold import Hold
-from scaler.front.wake import HttpWake, Wake, nobody_to_wake
+from scaler.front.wake import Wake
 from scaler.front.watch import Rows, Watch
-from scaler.settings import Settings
 
 GRACE_S = 3  # for what is still held when the process is told to end
-REFRESH_S = 0.5  # between two reads of the table; each is one transaction a service
-
-
-def main(settings: Settings) -> None:
-    """``python -m scaler discovery``: serve until SIGTERM or SIGINT. Raises ``BadSetting``."""
-    asyncio.run(serve(settings))
-
-
-async def serve(settings: Settings) -> None:
-    """Discovery over the state table, with the identity of the place. Raises ``BadSetting``."""
-    from scaler.azure import open_store  # noqa: PLC0415 - it brings the whole tick along
-
-    services = _hold_limits(Path(settings.config_file))
-    async with contextlib.AsyncExitStack() as stack:
-        wake: Wake = nobody_to_wake
-        if settings.url:
-            wake = await stack.enter_async_context(HttpWake(settings.url, settings.key))
-        rows = await stack.enter_async_context(open_store(settings))
-        host, port = settings.discovery_host, settings.discovery_port
-        serving = asyncio.create_task(
-            run(host=host, port=port, rows=rows, services=services, wake=wake, refresh_s=REFRESH_S)
-        )
-        for ending in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(ending, serving.cancel)
-        with contextlib.suppress(asyncio.CancelledError):
-            await serving
-
-
-def _hold_limits(file: Path) -> dict[str, float]:
-    """By service; the templates that the file names are nothing to discovery, and need not be here."""
-    try:
-        text = file.read_bytes()
-    except OSError as error:
-        raise BadSetting(f"{file}: cannot be read: {error.strerror}; set AUTOSCALER_CONFIG to where it is") from error
-    return {name: service.hold_limit_s for name, service in load(text, file.name).services.items()}
+REFRESH_S = 0.5  # between two reads of the table, one transaction a service each
 
 
 async def run(
@@ -65,7 +27,7 @@ async def run(
     rows: Rows,
     services: Mapping[str, float],
     wake: Wake,
-    refresh_s: float = 1.0,
+    refresh_s: float = REFRESH_S,
     started: Callable[[int], None] = lambda port: None,
 ) -> None:
     """Serve until cancelled. ``services`` gives each hold limit in seconds, ``started`` gets the port.
