@@ -7,12 +7,12 @@ which no two groups share. All else goes to Azure as it stands, fields that are 
 from __future__ import annotations
 
 import hashlib
-from datetime import date
 from typing import Any, Self
 
 import msgspec
 from msgspec import Struct
 
+from scaler import yaml12
 from scaler.errors import BadSetting
 from scaler.model import Json
 from scaler.ports import GroupRequest
@@ -96,14 +96,9 @@ class Template(Struct, frozen=True, kw_only=True):
 
 
 def _decoded(text: str | bytes, file: str) -> Json:
-    try:
-        raw = msgspec.yaml.decode(text)
-    except msgspec.DecodeError as error:
-        raise BadSetting(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from error
+    raw = yaml12.read(text, file)
     if not isinstance(raw, dict) or not isinstance(raw.get("properties"), dict):
         raise BadSetting(f"{file}: properties: expected a mapping, as `az container export --file {file}` writes it")
-    if isinstance(raw.get("apiVersion"), date):  # YAML takes it for one where it has no quotes
-        raw["apiVersion"] = raw["apiVersion"].isoformat()
     plain = _plain(raw, file, "", [0], 0)
     assert isinstance(plain, dict)
     return plain

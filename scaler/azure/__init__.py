@@ -1,0 +1,211 @@
+"""The one place where clients of Azure are built; what they are built from is ``Settings``, and one credential for all.
+
+Importing this imports no SDK: they take most of a second, and only who connects needs them.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from scaler.config import SignalText
+from scaler.errors import BadSetting
+from scaler.files import read_services
+from scaler.settings import Settings
+from scaler.signals import signal_name
+from scaler.tick import Managed, Scaler, World
+
+if TYPE_CHECKING:
+    from azure.core.credentials_async import AsyncTokenCredential
+    from azure.mgmt.containerinstance.aio import ContainerInstanceManagementClient
+    from azure.monitor.query.aio import LogsQueryClient
+    from azure.monitor.querymetrics.aio import MetricsClient
+    from azure.storage.queue.aio import QueueClient
+
+    from scaler.azure.signal_sources import Source
+    from scaler.azure.table_state import TableState
+
+CONNECT_LIMIT_S, READ_LIMIT_S = 5.0, 25.0
+LOGS_AUDIENCE = "https://api.loganalytics.io"
+QUEUE_NAME = re.compile(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
+LETTERS = "abcdefghjkmnpqrstvwxyz0123456789"  # 32 of them, and none that looks like another
+LETTERS_A_NAME = 10  # 50 bits: no name comes twice
+
+Close = Callable[[], Awaitable[None]]
+
+
+class _Closes(Protocol):
+    async def close(self) -> None: ...
+
+
+Client = TypeVar("Client", bound=_Closes)
+
+
+class Connected(World, frozen=True, kw_only=True):
+    """``World`` on Azure."""
+
+    closers: tuple[Close, ...] = ()
+
+    async def close(self) -> None:
+        """Close every connection, the credential's last."""
+        await _close(self.closers)
+
+
+def connect(settings: Settings) -> Scaler:
+    """The scaler that the settings describe; nothing is sent yet. ``scaler.world.close()`` ends its connections.
+    Raises ``BadSetting`` for a configuration or a template that cannot be used."""
+    config, managed = read_services(settings.config_file)
+    clients = _Clients(settings)
+    sources = {m.name: clients.sources(m) for m in managed}
+    return Scaler(config, managed, _world(settings, clients, sources))
+
+
+def _world(settings: Settings, clients: _Clients, sources: Mapping[str, Mapping[str, Source]]) -> Connected:
+    from scaler.azure.container_groups import ContainerGroups  # noqa: PLC0415
+    from scaler.azure.replica_stats import ReplicaStats  # noqa: PLC0415
+    from scaler.azure.signal_sources import read_all  # noqa: PLC0415
+
+    async def signals(managed: Managed) -> dict[str, float | None]:
+        return await read_all(sources.get(managed.name, {}))
+
+    replicas = ReplicaStats(settings.replica_token)
+    return Connected(
+        store=clients.table(),
+        fleet=ContainerGroups(clients.arm, settings.resource_group),
+        replicas=replicas,
+        mint=mint,
+        stopwatch=time.perf_counter,
+        signals=signals,
+        deployment_id=settings.deployment_id,
+        replica_token=settings.replica_token,
+        closers=(*clients.closers, replicas.close),
+    )
+
+
+@asynccontextmanager
+async def open_store(settings: Settings) -> AsyncIterator[TableState]:
+    """The state table alone, for discovery: no more of Azure is imported or needed. Closed with the block."""
+    clients = _Clients(settings)
+    try:
+        yield clients.table()
+    finally:
+        await _close(clients.closers)
+
+
+async def _close(closers: Sequence[Close]) -> None:
+    """Last opened, first closed; one that fails keeps no other from being closed."""
+    async with AsyncExitStack() as stack:
+        for close in closers:
+            stack.push_async_callback(close)
+
+
+def mint(service: str) -> str:
+    """A name that was never given before, and never will be again: ``iris-7f3a0c9k2m``."""
+    return f"{service}-" + "".join(secrets.choice(LETTERS) for _ in range(LETTERS_A_NAME))
+
+
+class _Clients:
+    """Clients, each built with the first call for it. None retries: what failed is tried again by the next tick."""
+
+    def __init__(self, settings: Settings) -> None:
+        # The SDKs tell every request at INFO, and Application Insights charges for each line.
+        logging.getLogger("azure").setLevel(logging.WARNING)
+        self._settings = settings
+        self._credential = _credential(settings)
+        self.closers: list[Close] = [self._credential.close]
+        self._options: dict[str, Any] = {
+            "retry_total": 0,
+            "connection_timeout": CONNECT_LIMIT_S,
+            "read_timeout": READ_LIMIT_S,
+        }
+
+    def table(self) -> TableState:
+        from azure.data.tables.aio import TableServiceClient  # noqa: PLC0415
+
+        from scaler.azure.table_state import TableState  # noqa: PLC0415
+
+        endpoint = self._settings.table_endpoint
+        return TableState(self._kept(TableServiceClient(endpoint, credential=self._credential, **self._options)))
+
+    @cached_property
+    def arm(self) -> ContainerInstanceManagementClient:
+        from azure.mgmt.containerinstance.aio import ContainerInstanceManagementClient  # noqa: PLC0415
+
+        endpoint = self._settings.arm_endpoint
+        client = ContainerInstanceManagementClient(
+            self._credential,
+            self._settings.subscription_id,
+            base_url=endpoint,
+            credential_scopes=[f"{endpoint}/.default"],
+            **self._options,
+        )
+        return self._kept(client)
+
+    def sources(self, managed: Managed) -> dict[str, Source]:
+        """What reads the signals of a service, by the names that its policy knows them by. Raises ``BadSetting``."""
+        texts = managed.service.signals
+        where = f"{Path(self._settings.config_file).name}: services.{managed.name}.signals"
+        return {signal_name(text, i): self._source(text, f"{where}[{i}]") for i, text in enumerate(texts)}
+
+    def _source(self, text: SignalText, path: str) -> Source:
+        from scaler.azure.signal_sources import LogNumber, MetricName, MetricNumber, QueueDepth  # noqa: PLC0415
+
+        if text.storage_queue is not None:
+            return QueueDepth(self._queue(text.storage_queue, f"{path}.storage_queue"))
+        if text.log_query is not None:
+            if not self._settings.logs_workspace:
+                raise BadSetting(f"{path}.log_query: set AUTOSCALER_LOGS_WORKSPACE to the id of the workspace to ask")
+            return LogNumber(self._logs, self._settings.logs_workspace, text.log_query)
+        assert text.metric is not None, "the configuration allows exactly one source"
+        try:
+            metric = MetricName.of(text.metric)
+        except BadSetting as error:
+            raise BadSetting(f"{path}.metric: {error}") from error
+        return MetricNumber(metric, self.arm, self._metrics, time.time)
+
+    def _queue(self, name: str, path: str) -> QueueClient:
+        from azure.storage.queue.aio import QueueClient  # noqa: PLC0415
+
+        if not self._settings.queue_endpoint:
+            raise BadSetting(f"{path}: set AUTOSCALER_QUEUE_ENDPOINT to the queue service of the storage account")
+        if not QUEUE_NAME.fullmatch(name):
+            raise BadSetting(f"{path}: {name!r} is no queue name: 3 to 63 lower-case letters, digits and single dashes")
+        endpoint = self._settings.queue_endpoint
+        return self._kept(QueueClient(endpoint, name, credential=self._credential, **self._options))
+
+    @cached_property
+    def _metrics(self) -> MetricsClient | None:
+        if not self._settings.metrics_endpoint:
+            return None
+        from azure.monitor.querymetrics.aio import MetricsClient  # noqa: PLC0415
+
+        return self._kept(MetricsClient(self._settings.metrics_endpoint, self._credential, **self._options))
+
+    @cached_property
+    def _logs(self) -> LogsQueryClient:
+        from azure.monitor.query.aio import LogsQueryClient  # noqa: PLC0415
+
+        endpoint = self._settings.logs_endpoint or LOGS_AUDIENCE
+        return self._kept(LogsQueryClient(self._credential, endpoint=endpoint, audience=LOGS_AUDIENCE, **self._options))
+
+    def _kept(self, client: Client) -> Client:
+        self.closers.append(client.close)
+        return client
+
+
+def _credential(settings: Settings) -> AsyncTokenCredential:
+    """The managed identity where the place offers one; else whatever is at hand, a developer's login included."""
+    if settings.managed_identity:
+        from azure.identity.aio import ManagedIdentityCredential  # noqa: PLC0415
+
+        return ManagedIdentityCredential(client_id=settings.client_id or None)
+    from azure.identity.aio import DefaultAzureCredential  # noqa: PLC0415
+
+    return DefaultAzureCredential(managed_identity_client_id=settings.client_id or None)

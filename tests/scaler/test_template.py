@@ -274,7 +274,7 @@ def test_a_template_that_cannot_serve_is_one_sentence_with_its_place(path: str, 
     ],
 )
 def test_what_is_no_template_at_all_is_one_sentence(text: str) -> None:
-    with pytest.raises(BadSetting, match=r"^replica\.yaml: ") as raised:
+    with pytest.raises(BadSetting, match=r"^replica\.yaml:") as raised:
         read(text)
     assert "\n" not in str(raised.value)
 
