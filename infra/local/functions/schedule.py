@@ -113,7 +113,7 @@ def is_frequent(schedule: Schedule, now: float) -> bool:
         case Every(interval_s=interval_s):
             return interval_s < 60
         case _:
-            return schedule.next_after(schedule.next_after(now)) < now + 60
+            return schedule.next_after(schedule.next_after(now)) <= now + 60
 
 
 def _parse_cron(fields: list[str]) -> Cron:
