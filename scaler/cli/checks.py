@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,8 @@ from zoneinfo import ZoneInfo
 
 from scaler.cli.deciding import read_config
 from scaler.config import Config, Service, load
-from scaler.decide import policy_of
 from scaler.errors import BadSetting
+from scaler.files import read_services
 from scaler.schedule import compile_schedule, preview
 from scaler.web.views import period_view
 
@@ -27,11 +28,17 @@ def config_of(file: Path) -> Config:
 
 def validate_file(file: Path) -> Json:
     """Every service with what its settings compile to. Raises ``BadSetting`` with the first thing that is wrong."""
-    config = config_of(file)
-    lines = []
-    for name, service in config.services.items():
-        policy_of(service, name, str(file))
-        lines.append({"service": name, **_summary(service), "notes": _notes(service)})
+    logging.getLogger("scaler.files").addHandler(logging.NullHandler())  # its warnings are shown as notes
+    _, managed = read_services(str(file))
+    lines = [
+        {
+            "service": m.name,
+            **_summary(m.service),
+            "replica": {"cpu": m.template.cpu, "memory_gb": m.template.memory_gb} if m.template else None,
+            "notes": [*_notes(m.service), *(m.template.warnings if m.template else ())],
+        }
+        for m in managed
+    ]
     return {"file": str(file), "ok": True, "services": lines}
 
 

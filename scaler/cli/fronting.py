@@ -23,12 +23,12 @@ def serve_discovery(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, services: dict[str, float]) -> None:
-    from scaler.azure import connect_store  # noqa: PLC0415 - takes most of a second
+    from scaler.azure import open_store  # noqa: PLC0415 - takes most of a second
     from scaler.front.server import run  # noqa: PLC0415
     from scaler.front.wake import HttpWake, Wake, nobody_to_wake  # noqa: PLC0415
 
     async with AsyncExitStack() as stack:
-        rows = await stack.enter_async_context(connect_store(settings))
+        rows = await stack.enter_async_context(open_store(settings))
         wake: Wake = nobody_to_wake
         if settings.url:
             wake = await stack.enter_async_context(HttpWake(settings.url, settings.key))
@@ -39,7 +39,9 @@ async def _serve(settings: Settings, services: dict[str, float]) -> None:
                 rows=rows,
                 services=services,
                 wake=wake,
-                started=lambda port: print(f"discovery: http://{settings.discovery_host}:{port}", file=sys.stderr),
+                started=lambda port: print(
+                    f"discovery: http://{settings.discovery_host}:{port}", file=sys.stderr, flush=True
+                ),
             )
         )
         loop = asyncio.get_running_loop()

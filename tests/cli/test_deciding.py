@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from unittest.mock import ANY
 
+import httpx
 import pytest
 
 from scaler.config import load
@@ -166,6 +170,30 @@ def test_the_bootstrap_of_envoy_is_printed_for_a_file(run: Run, file: Path) -> N
     assert json.loads(shown.stdout)["static_resources"]["listeners"]
     bad = run("envoy", "--config", str(file), "--listen", "here")
     assert (bad.exit_code, "--listen" in bad.stderr) == (2, True)
+
+
+def test_discovery_serves_without_a_table_and_ends_when_it_is_told_to(file: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        table = f"https://127.0.0.1:{gone.getsockname()[1]}/devstoreaccount1"
+    env = {
+        **os.environ,
+        "AUTOSCALER_CONFIG": str(file),
+        "AUTOSCALER_TABLE_ENDPOINT": table,
+        "DISCOVERY_PORT": "0",
+        "IDENTITY_ENDPOINT": table,
+        "IDENTITY_HEADER": "x",
+    }
+    command = [sys.executable, "-m", "scaler", "discovery"]
+    with subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            words = process.stderr.readline().split()
+            assert words[:1] == ["discovery:"], words
+            assert httpx.get(f"{words[1]}/healthz", timeout=10).status_code in (200, 503)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
 
 
 def test_discovery_says_what_it_lacks(run: Run, file: Path) -> None:

@@ -21,7 +21,7 @@ from tests.web.doors import scaler_of
 from tests.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
-FUNCTIONS: dict[str, Any] = {f.get_function_name(): f for f in function_app.app.get_functions()}
+FUNCTIONS: dict[str, Any] = {str(f.get_function_name()): f for f in function_app.app.get_functions()}
 KEYLESS = {"dashboard", "health", "openapi"}
 
 
