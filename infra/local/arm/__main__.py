@@ -20,7 +20,7 @@ import uvicorn
 
 from infra.local.arm import delays, images
 from infra.local.arm.addresses import HOSTS, Addresses
-from infra.local.arm.arm import RECORDED, Arm, Settings, read_actions
+from infra.local.arm.arm import RECORDED, Arm, Role, Settings
 from infra.local.arm.doors import App, arm_door, identity_door, listening_socket
 from infra.local.arm.groups import Groups
 from infra.local.arm.keeper import Keeper
@@ -64,7 +64,13 @@ def parser() -> argparse.ArgumentParser:
     add("--key", type=Path, metavar="PEM")
     add("--images", type=Path, metavar="FILE", help="YAML: which program stands for which image")
     add("--subscription", action="append", default=[], metavar="ID", help="a subscription that exists; repeatable")
-    add("--resource-group", action="append", default=[], metavar="NAME", help="only these exist; repeatable (any)")
+    add(
+        "--resource-group",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only these exist in those subscriptions (any)",
+    )
     add("--client-id", action="append", default=[], metavar="ID", help="only these identities exist; repeatable (any)")
     add("--authorization", type=Path, metavar="FILE", help="YAML with `actions`: all else is refused with 403")
     add("--start-delay", default="quantiles", metavar="SPEC", help="quantiles (like Azure), SECONDS or MIN-MAX")
@@ -136,7 +142,7 @@ def build(options: argparse.Namespace, store: Store) -> Keeper:
     settings = Settings(
         subscriptions=tuple(options.subscription) or (RECORDED,),
         resource_groups=frozenset(n.lower() for n in options.resource_group) or None,
-        actions=_actions(options.authorization),
+        role=_role(options.authorization),
         page_size=max(1, options.page_size),
         metric_lag_s=options.metric_lag,
         log_answers=options.log_answers,
@@ -218,12 +224,12 @@ def _bound(host: str, port: int, option: str) -> socket.socket:
         raise BadSetting(f"{option} {port}: {error.strerror}; choose another port (0: any free one)") from error
 
 
-def _actions(file: Path | None) -> frozenset[str] | None:
+def _role(file: Path | None) -> Role | None:
     if file is None:
         return None
     try:
-        return read_actions(file)
-    except (OSError, KeyError, msgspec.MsgspecError) as error:
+        return msgspec.yaml.decode(file.read_bytes(), type=Role)
+    except (OSError, msgspec.MsgspecError) as error:
         raise BadSetting(
             f"--authorization {file}: {error}; expected `actions: [Microsoft.ContainerInstance/…]`"
         ) from error

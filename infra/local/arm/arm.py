@@ -10,11 +10,18 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from infra.local.arm import azure_rest, group_rest, monitor
-from infra.local.arm.errors import ArmError, forbidden, gateway_timeout, subscription_not_found, throttled
+from infra.local.arm.bodies import whole_time
+from infra.local.arm.errors import (
+    ArmError,
+    forbidden,
+    gateway_timeout,
+    resource_group_not_found,
+    subscription_not_found,
+    throttled,
+)
 from infra.local.arm.faults import AFTER, ANY, Faults, Victim, refusal
 from infra.local.arm.groups import Groups
 from infra.local.arm.http import Answer, Call, Request, Route
@@ -26,15 +33,29 @@ from infra.local.arm.tokens import LOGS, MANAGEMENT, METRICS, actor_of
 
 RECORDED = "00000000-0000-0000-0000-000000000000"  # the subscription of the public recordings
 VERSION = re.compile(r"\d{4}-\d\d-\d\d(-[a-z]+)?")
+COMPACT = str.maketrans("", "", "-:")
 GLOBAL = 15  # the tenant-wide buckets are so many times larger
 
 
+class Role(Struct, frozen=True, forbid_unknown_fields=True):
+    """What whoever comes may do: patterns like ``Microsoft.ContainerInstance/containerGroups/*``."""
+
+    actions: list[str]
+    not_actions: list[str] = field(default_factory=list)
+
+    def allows(self, action: str) -> bool:
+        return any(_matches(p, action) for p in self.actions) and not any(_matches(p, action) for p in self.not_actions)
+
+
 class Settings(Struct, frozen=True, kw_only=True):
-    """What an operator chose. ``resource_groups`` and ``actions`` None: all of them."""
+    """What an operator chose. ``resource_groups`` and ``role`` None: everything exists, everything is allowed.
+
+    ``resource_groups`` are those of ``subscriptions``; the subscription of the public recordings has any.
+    """
 
     subscriptions: tuple[str, ...] = (RECORDED,)
     resource_groups: frozenset[str] | None = None
-    actions: frozenset[str] | None = None
+    role: Role | None = None
     page_size: int = 100
     metric_lag_s: float = 120.0
     log_answers: Path | None = None
@@ -67,7 +88,7 @@ class Arm:
             answer = self._answer(request, now)
         except ArmError as error:
             answer = Answer(status=error.status, body=error.body(), headers=error.headers)
-        answer.headers = _always(ids) | answer.headers
+        answer.headers = _always(ids, now) | answer.headers
         return answer
 
     def _answer(self, request: Request, now: float) -> Answer:
@@ -91,6 +112,12 @@ class Arm:
             answer.hang_s = after.seconds
         answer.headers = headers | answer.headers
         return answer
+
+    def check_resource_group(self, call: Call) -> None:
+        """Raises ``ArmError`` 404 for a resource group that does not exist."""
+        known, name = self.settings.resource_groups, call.names["resource_group"]
+        if known is not None and call.subscription.lower() != RECORDED and name.lower() not in known:
+            raise resource_group_not_found(name)
 
     def _find(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
         allowed = []
@@ -131,10 +158,8 @@ class Arm:
         }
 
     def _check_action(self, route: Route, call: Call) -> None:
-        actions = self.settings.actions
-        if actions is None or not route.action:
-            return
-        if not any(_matches(pattern, route.action) for pattern in actions):
+        role = self.settings.role
+        if role is not None and route.action and not role.allows(route.action):
             raise forbidden(call.actor, route.action, call.request.clean_path)
 
     def _refuse_by_fault(self, route: Route, call: Call, name: str) -> None:
@@ -143,12 +168,6 @@ class Arm:
         if fault := self.faults.take(ANY, call.request.method, name):
             victim = Victim(subscription=call.subscription, actor=call.actor, name=name, kind=route.kind)
             raise refusal(fault, victim, str(uuid.uuid4()))
-
-
-def read_actions(file: Path) -> frozenset[str]:
-    """The actions of a role: ``{"actions": ["Microsoft.ContainerInstance/containerGroups/*", …]}``, YAML or JSON."""
-    document = msgspec.yaml.decode(file.read_bytes(), type=dict[str, list[str]])
-    return frozenset(document["actions"])
 
 
 def _matches(pattern: str, action: str) -> bool:
@@ -183,13 +202,13 @@ def _audiences(path: str) -> frozenset[str]:
     return LOGS if path.lower().startswith("/v1/") else MANAGEMENT
 
 
-def _always(ids: dict[str, str]) -> dict[str, str]:
+def _always(ids: dict[str, str], now: float) -> dict[str, str]:
     return {
         "cache-control": "no-cache",
         "pragma": "no-cache",
         "expires": "-1",
         "strict-transport-security": "max-age=31536000; includeSubDomains",
         "x-content-type-options": "nosniff",
-        "x-ms-routing-request-id": f"LOCAL:20260101T000000Z:{ids['x-ms-request-id']}",
+        "x-ms-routing-request-id": f"LOCAL:{whole_time(now).translate(COMPACT)}:{ids['x-ms-request-id']}",
         **ids,
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from infra.local.arm.asked import REGIONS
 from infra.local.arm.bodies import TENANT
-from infra.local.arm.errors import ArmError, resource_group_not_found
+from infra.local.arm.errors import ArmError
 from infra.local.arm.group_rest import PROVIDER, VERSIONS
 from infra.local.arm.http import Answer, Call, Request, Route, route
 from infra.local.arm.state import Json
@@ -125,11 +125,11 @@ class AzureRest:
         return Answer(body={"value": [self._resource_group(call, name) for name in sorted(names)]})
 
     def resource_group(self, call: Call) -> Answer:
-        self._check(call)
+        self._arm.check_resource_group(call)
         return Answer(body=self._resource_group(call, call.names["resource_group"]))
 
     def has_resource_group(self, call: Call) -> Answer:
-        self._check(call)
+        self._arm.check_resource_group(call)
         return Answer(status=204)
 
     def provider(self, call: Call) -> Answer:
@@ -149,11 +149,6 @@ class AzureRest:
             for a in ACTIONS
         ]
         return Answer(body={"value": value})
-
-    def _check(self, call: Call) -> None:
-        known = self._arm.settings.resource_groups
-        if known is not None and call.names["resource_group"].lower() not in known:
-            raise resource_group_not_found(call.names["resource_group"])
 
     def _resource_group(self, call: Call, name: str) -> Json:
         return {

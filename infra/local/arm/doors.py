@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
+from infra.local.arm.errors import gateway_timeout
 from infra.local.arm.http import Answer, Request
 from infra.local.arm.keeper import Keeper
 from infra.local.arm.tokens import issue
@@ -48,8 +49,10 @@ def arm_door(keeper: Keeper, *, faults: bool) -> App:
             return
         answer = keeper.answer(request)
         if answer.hang_s is not None:
-            await hang(receive, answer.hang_s)
-            return
+            if await gave_up(receive, answer.hang_s):
+                return
+            timeout = gateway_timeout()
+            answer = Answer(status=timeout.status, body=timeout.body(), headers=timeout.headers)
         await reply(send, answer, bare=request.method == "HEAD")
 
     return door
@@ -145,15 +148,15 @@ async def reply(send: Send, answer: Answer, *, bare: bool = False) -> None:
     await send({"type": "http.response.body", "body": raw})
 
 
-async def hang(receive: Receive, seconds: float) -> None:
-    """Leave the client without an answer: until it gives up, or until the connection is cut."""
+async def gave_up(receive: Receive, seconds: float) -> bool:
+    """Leave the client without an answer for so long; whether it closed the connection meanwhile."""
     try:
         async with asyncio.timeout(seconds):
             while (await receive())["type"] != "http.disconnect":
                 pass
     except TimeoutError:
-        pass
-    # Returning without an answer makes the server close the connection with a 500: as a broken gateway does.
+        return False
+    return True
 
 
 def _envelope(code: str, message: str) -> dict[str, Any]:

@@ -85,6 +85,14 @@ def inaccessible_image(image: str, name: str) -> ArmError:
     )
 
 
+def dns_label_taken(label: str, name: str) -> ArmError:
+    return ArmError(
+        400,
+        "DnsNameLabelNotAvailable",
+        f"The DNS name label '{label}' in container group '{name}' not available. Try using a different label.",
+    )
+
+
 def registry_error() -> ArmError:
     return ArmError(
         409,

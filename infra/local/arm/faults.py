@@ -28,6 +28,7 @@ CREATE = frozenset(
 )
 ANY = frozenset({"throttled", "provider_throttled", "transitioning", "internal_error", "unavailable", "gone"})
 AFTER = frozenset({"gateway_timeout", "hang"})
+LIST = frozenset({"unlisted"})
 NOW = frozenset({"repairing", "crash"})
 FATES = {"no_capacity_async": "no_capacity", "failed": "failed", "crash_loop": "crash"}
 
@@ -49,6 +50,7 @@ Name = Literal[
     "hang",
     "repairing",
     "crash",
+    "unlisted",
 ]
 
 
@@ -56,7 +58,7 @@ class Fault(Struct, kw_only=True, forbid_unknown_fields=True):
     """One fault: which, how often, and for which requests.
 
     ``method`` and ``name`` (a pattern for the group's name) narrow it; a fault of creation meets only PUT. ``seconds``
-    is how long a repair or an unanswered request lasts.
+    is how long a repair or an unanswered request lasts. ``unlisted`` is a list without the groups of that name.
     """
 
     fault: Name
@@ -67,6 +69,8 @@ class Fault(Struct, kw_only=True, forbid_unknown_fields=True):
     seconds: float = 5.0
 
     def meets(self, method: str, name: str) -> bool:
+        if self.fault in LIST:
+            return method == "GET"
         wanted = self.method or ("PUT" if self.fault in CREATE else None)
         return (wanted is None or wanted.upper() == method) and fnmatch.fnmatchcase(name, self.name)
 

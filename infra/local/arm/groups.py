@@ -15,7 +15,13 @@ from msgspec import Struct, field
 from infra.local.arm.addresses import Addresses
 from infra.local.arm.asked import Asked, check_update
 from infra.local.arm.delays import CACHED, Draw, StartDelay
-from infra.local.arm.errors import ArmError, internal_error, quota_reached, resource_not_found, transitioning
+from infra.local.arm.errors import (
+    dns_label_taken,
+    internal_error,
+    quota_reached,
+    resource_not_found,
+    transitioning,
+)
 from infra.local.arm.life import (
     Pace,
     advance,
@@ -39,7 +45,7 @@ from infra.local.arm.state import (
     Operation,
 )
 
-KEPT_OPERATIONS = 2000
+KEPT_OPERATIONS = 500
 
 
 class Kept(Struct, kw_only=True):
@@ -128,6 +134,7 @@ class Groups:
             containers=[Container(name=c["name"]) for c in asked.properties["containers"]],
             fate=fate,
         )
+        self._check_label(group)
         self._check_quota(group, groups=1)
         group.address = self._take_address(group)
         self._groups[key] = group
@@ -251,6 +258,14 @@ class Groups:
         used = {other.address for other in self._groups.values()}
         return self._addresses.take(used, first_port(group.properties))
 
+    def _check_label(self, group: Group) -> None:
+        """A DNS label belongs to one group of a region: a template with one makes one replica and no second."""
+        label = (group.properties.get("ipAddress") or {}).get("dnsNameLabel")
+        for other in self._groups.values():
+            taken = (other.properties.get("ipAddress") or {}).get("dnsNameLabel")
+            if label is not None and label == taken and other.location == group.location:
+                raise dns_label_taken(label, group.name)
+
     def _check_quota(self, group: Group, *, groups: int) -> None:
         usage = self.usage(group.subscription, group.location)
         for kind, wanted in (("StandardCores", requested(group)[0]), ("ContainerGroups", float(groups))):
@@ -264,6 +279,3 @@ def first_port(properties: dict[str, Any], container: dict[str, Any] | None = No
     own = (container or properties["containers"][0])["properties"].get("ports") or []
     ports = own or (properties.get("ipAddress") or {}).get("ports") or [{"port": 80}]
     return int(ports[0]["port"])
-
-
-__all__ = ["ArmError", "Groups", "Kept", "first_port"]

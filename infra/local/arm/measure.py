@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
-import psutil
+from msgspec import Struct
 
 from infra.local.arm.monitor import Series
 from infra.local.arm.state import Key
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+class Used(Struct):
+    """CPU seconds so far, of children that ended too, and bytes of memory now."""
+
+    cpu_s: float = 0.0
+    memory_bytes: float = 0.0
 
 
 class Measure:
@@ -20,25 +32,29 @@ class Measure:
 
     def sample(self, processes: Mapping[int, tuple[Key, str]], now: float) -> None:
         """Measure these processes, given by id with their group and container."""
-        self._last = {pid: last for pid, last in self._last.items() if pid in processes}
+        sessions = by_session() if processes else {}
+        last, self._last = self._last, {}
         for pid, (key, container) in processes.items():
-            with contextlib.suppress(psutil.Error):
-                cpu_s, memory_bytes = used(pid)
-                self._series.add(key, container, "MemoryUsage", now, memory_bytes)
-                if (last := self._last.get(pid)) is not None and now > last[0]:
-                    millicores = 1000 * max(0.0, cpu_s - last[1]) / (now - last[0])
-                    self._series.add(key, container, "CpuUsage", now, millicores)
-                self._last[pid] = (now, cpu_s)
+            if (used := sessions.get(pid)) is None:
+                continue
+            self._series.add(key, container, "MemoryUsage", now, used.memory_bytes)
+            self._last[pid] = (now, used.cpu_s)
+            if pid in last and now > last[pid][0]:
+                millicores = 1000 * max(0.0, used.cpu_s - last[pid][1]) / (now - last[pid][0])
+                self._series.add(key, container, "CpuUsage", now, millicores)
         self._series.forget({key for key, _ in processes.values()})
 
 
-def used(pid: int) -> tuple[float, float]:
-    """CPU seconds so far and bytes of memory now, of a process and everything it started. Raises ``psutil.Error``."""
-    first = psutil.Process(pid)
-    cpu_s = memory_bytes = 0.0
-    for process in [first, *first.children(recursive=True)]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            times = process.cpu_times()
-            cpu_s += times.user + times.system
-            memory_bytes += process.memory_info().rss
-    return cpu_s, memory_bytes
+def by_session() -> dict[int, Used]:
+    """What each session uses. A container's process leads one, and what it starts stays in it."""
+    sessions: dict[int, Used] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                stat = (entry / "stat").read_text()
+                # The second field is the program's name in parentheses and may hold anything.
+                fields = stat[stat.rindex(")") + 2 :].split()
+                used = sessions.setdefault(int(fields[3]), Used())
+                used.cpu_s += sum(map(int, fields[11:15])) / TICKS_PER_S
+                used.memory_bytes += int(fields[21]) * PAGE_BYTES
+    return sessions

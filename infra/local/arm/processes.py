@@ -33,7 +33,6 @@ class Record(Struct, kw_only=True):
     pid: int
     started: int
     boot: str
-    log: str
     ending: bool = False
 
     @property
@@ -78,7 +77,7 @@ class Processes:
             return
         self._children[run] = child
         ticks = started(child.pid)
-        record = Record(run=run, owner=owner, pid=child.pid, started=ticks or 0, boot=boot(), log=str(log))
+        record = Record(run=run, owner=owner, pid=child.pid, started=ticks or 0, boot=boot())
         self.records[run] = record
         self._watch(record)
 
@@ -88,9 +87,9 @@ class Processes:
         if record is None or record.ending:
             return
         record.ending = True
-        self._signal(record, signal.SIGTERM)
+        signal_group(record, signal.SIGTERM)
         loop = asyncio.get_running_loop()
-        self._timers[run] = loop.call_later(self._grace_s, self._signal, record, signal.SIGKILL)
+        self._timers[run] = loop.call_later(self._grace_s, signal_group, record, signal.SIGKILL)
 
     def kill(self, run: str) -> None:
         """Kill a process as if it had crashed."""
@@ -107,11 +106,12 @@ class Processes:
         for record in kept:
             if record.is_alive:
                 self.records[record.run] = record
-        for run in runs.keys() - self.records.keys():
-            if (pid := _find(run)) is not None and (ticks := started(pid)) is not None:
-                owner = runs[run]
-                log = str(self.log_file(owner))
-                self.records[run] = Record(run=run, owner=owner, pid=pid, started=ticks, boot=boot(), log=log)
+        missing = runs.keys() - self.records.keys()
+        carried = marked() if missing else {}
+        for run in missing & carried.keys():
+            pid = carried[run][0]
+            if (ticks := started(pid)) is not None:
+                self.records[run] = Record(run=run, owner=runs[run], pid=pid, started=ticks, boot=boot())
         for record in list(self.records.values()):
             self._watch(record)
             if record.ending or record.run not in runs:
@@ -153,7 +153,7 @@ class Processes:
         self.records.pop(record.run, None)
         child = self._children.pop(record.run, None)
         if child is None:
-            end_leftovers(record.run)
+            _kill(marked().get(record.run, []))
             self._on_exit(record.run, UNKNOWN_EXIT)
             return
         # Until it is waited for, its id cannot be used again: the group is still its own.
@@ -161,9 +161,6 @@ class Processes:
             os.killpg(child.pid, signal.SIGKILL)
         code = child.wait()
         self._on_exit(record.run, code if code >= 0 else 128 - code)
-
-    def _signal(self, record: Record, number: signal.Signals) -> None:
-        signal_group(record, number)
 
 
 def signal_group(record: Record, number: signal.Signals) -> None:
@@ -176,48 +173,37 @@ def signal_group(record: Record, number: signal.Signals) -> None:
 def reap(records: Iterable[Record], runs: Iterable[str], patience_s: float) -> int:
     """End everything recorded, and every process that carries one of the runs; how many there were."""
     found = [record for record in records if record.is_alive]
-    known = {record.run for record in found}
     for record in found:
         signal_group(record, signal.SIGTERM)
     deadline = time.monotonic() + patience_s
     while any(record.is_alive for record in found) and time.monotonic() < deadline:
         time.sleep(POLL_S)
-    for record in found:
-        signal_group(record, signal.SIGKILL)
-    count = len(found)
-    for run in {*runs, *known}:
-        if (pid := _find(run)) is not None and run not in known:
-            count += 1
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
-        end_leftovers(run)
-    return count
+    wanted = {*runs, *(record.run for record in found)}
+    unrecorded = wanted - {record.run for record in found}
+    carried = marked()
+    _kill(pid for run in wanted for pid in carried.get(run, []))
+    while any(record.is_alive for record in found) and time.monotonic() < deadline + patience_s:
+        time.sleep(POLL_S)
+    return len(found) + sum(run in carried for run in unrecorded)
 
 
-def end_leftovers(run: str) -> None:
-    """End by force every process that carries this run in its environment."""
-    for pid in _carriers(run):
+def marked() -> dict[str, list[int]]:
+    """The processes that carry a run in their environment, by run; the one that leads its session first."""
+    prefix = f"{MARK}=".encode()
+    found: dict[str, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            pid = int(entry.name)
+            for variable in (entry / "environ").read_bytes().split(b"\0"):
+                if variable.startswith(prefix):
+                    pids = found.setdefault(variable[len(prefix) :].decode(), [])
+                    pids.insert(0 if os.getsid(pid) == pid else len(pids), pid)
+    return found
+
+
+def _kill(pids: Iterable[int]) -> None:
+    for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
-
-
-def _find(run: str) -> int | None:
-    """The first process of a run: the one that leads its session."""
-    return next((pid for pid in _carriers(run) if _leads(pid)), None)
-
-
-def _leads(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return os.getsid(pid) == pid
-    return False
-
-
-def _carriers(run: str) -> list[int]:
-    mark = f"{MARK}={run}".encode()
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if mark in (entry / "environ").read_bytes().split(b"\0"):
-                    found.append(int(entry.name))
-    return found

@@ -58,7 +58,8 @@ def actor_of(authorization: str | None, base: str, audiences: frozenset[str], no
     claims = claims_of(token.strip())
     if claims is None:
         return "unknown"
-    if float(claims.get("exp", now + 1)) <= now:
+    ends_at = claims.get("exp")
+    if isinstance(ends_at, int | float) and ends_at <= now:
         message = "The access token expiry UTC time is earlier than current UTC time."
         raise unauthenticated("ExpiredAuthenticationToken", message, "The access token expired.")
     host = urlsplit(str(claims.get("aud", ""))).hostname
