@@ -12,12 +12,12 @@ from typing import Any
 
 from azure.functions.decorators.utils import StringifyEnumJsonEncoder
 from azure.functions.http import HttpRequest
-from azure.functions.timer import TimerRequest
 
 from infra.local.functions.app import App, Function, HttpTrigger, QueueTrigger, TimerTrigger
 from infra.local.functions.http import Refused, Request, Response
 from infra.local.functions.keys import Level
 from infra.local.functions.queues import queue_message
+from infra.local.functions.timers import timer_argument
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ def _argument(function: Function, request: Request, text: str) -> object:
     """What a function is given when it is called by hand."""
     match function.trigger:
         case TimerTrigger():
-            return TimerRequest(past_due=False)
+            return timer_argument(function, False)
         case QueueTrigger() if function.annotation in (str, bytes):
             return text if function.annotation is str else text.encode()
         case QueueTrigger():

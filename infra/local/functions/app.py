@@ -225,7 +225,8 @@ class _Reader:
         return wants_context
 
     def _check_input(self, trigger: Any, hint: Any) -> None:
-        if hint is None or (hint in (str, bytes) and trigger.type == "queueTrigger"):
+        # The worker takes str and bytes for any trigger; for a request it then fails at every call, so not here.
+        if hint is None or (hint in (str, bytes) and trigger.type != "httpTrigger"):
             return
         converter = converter_of(trigger.type)
         if typing.get_origin(hint) is func.Out or not isinstance(hint, type):
@@ -244,8 +245,6 @@ class _Reader:
         return arguments[0]
 
     def _output(self, binding: Any, hint: Any) -> Output:
-        if hint in (type(None), typing.Any):
-            hint = None
         converter = converter_of(binding.type)
         is_generic = hint in (str, bytes) and binding.name != "$return"
         if hint is not None and not is_generic and not _accepts_output(converter, hint):

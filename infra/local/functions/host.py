@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
-from azure.functions.timer import TimerRequest
 
 from infra.local.functions.admin import Admin
 from infra.local.functions.app import App, Function, QueueTrigger, TimerTrigger, load_app
@@ -24,7 +23,7 @@ from infra.local.functions.keys import Keys, load_keys
 from infra.local.functions.queues import UNREACHABLE, QueueListener, send_output
 from infra.local.functions.settings import HostSettings, load_host_settings
 from infra.local.functions.storage import Storage
-from infra.local.functions.timers import Clock, Monitor, WallClock, run_timer
+from infra.local.functions.timers import Clock, Monitor, WallClock, run_timer, timer_argument
 
 log = logging.getLogger(__name__)
 GRACE_S = 10.0
@@ -166,7 +165,7 @@ class Host:
 
         async def call(is_past_due: bool) -> None:
             # In a task of its own: the end of the timer must not cancel the call that runs.
-            await asyncio.shield(self._keep(function, TimerRequest(past_due=is_past_due), self._calls))
+            await asyncio.shield(self._keep(function, timer_argument(function, is_past_due), self._calls))
 
         await run_timer(function.name, trigger, call, self._clock, self._parts.monitor)
 

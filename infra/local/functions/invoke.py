@@ -20,6 +20,14 @@ from infra.local.functions.app import Function, Output, converter_of
 
 log = logging.getLogger(__name__)
 current = contextvars.ContextVar("invocation", default="")
+GENERIC = (
+    (str, "string"),
+    ((bytes, bytearray), "bytes"),
+    (dict, "dict"),
+    (list, "list"),
+    (int, "int"),
+    (float, "double"),
+)
 _local = threading.local()
 
 
@@ -187,8 +195,8 @@ def _encode(output: Output, value: Any) -> Datum:
 
 
 def _generic(output: Output, value: Any) -> Datum:
-    if isinstance(value, str):
-        return Datum(type="string", value=value)
-    if isinstance(value, bytes | bytearray):
-        return Datum(type="bytes", value=bytes(value))
-    raise TypeError(f"the output {output.name} takes str or bytes, not {type(value).__name__}")
+    """What the worker makes of a value for an ``Out[str]`` or ``Out[bytes]``."""
+    for kind, name in GENERIC:
+        if isinstance(value, kind):
+            return Datum(type=name, value=bytes(value) if isinstance(value, bytearray) else value)
+    raise TypeError(f"the output {output.name} takes no {type(value).__name__}")

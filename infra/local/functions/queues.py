@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import json
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -207,11 +208,11 @@ async def send_output(storage: Storage, settings: QueueSettings, output: Output,
 def _bodies(value: Datum) -> list[bytes]:
     if value.type == "bytes":
         return [bytes(value.value)]
-    if value.type == "string":
-        return [str(value.value).encode()]
-    content: Any = value.python_value
+    content: Any = json.loads(value.value) if value.type == "json" else value.value
     items = content if isinstance(content, list) else [content]
-    return [str(item["body"] if isinstance(item, dict) else item).encode() for item in items]
+    if value.type == "json":  # of messages, as azure.functions writes them
+        items = [item["body"] if isinstance(item, dict) else item for item in items]
+    return [(item if isinstance(item, str) else json.dumps(item)).encode() for item in items]
 
 
 def _reason(error: BaseException) -> str:

@@ -15,11 +15,20 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
-from infra.local.functions.app import TimerTrigger
+from azure.functions.timer import TimerRequest
+
+from infra.local.functions.app import Function, TimerTrigger
 
 log = logging.getLogger(__name__)
 # A laptop that slept shows a clock that jumped: look at it at least this often.
 LONGEST_SLEEP_S = 5.0
+
+
+def timer_argument(function: Function, is_past_due: bool) -> object:
+    """What a timer's function is given: a TimerRequest, or the JSON behind it where it asks for text."""
+    if function.annotation not in (str, bytes):
+        return TimerRequest(past_due=is_past_due)
+    return json.dumps({"Schedule": {"AdjustForDST": True}, "ScheduleStatus": None, "IsPastDue": is_past_due})
 
 
 class Clock(Protocol):

@@ -105,8 +105,19 @@ def queue(m: func.QueueMessage, out: func.Out[str]) -> None:
 @app.queue_trigger(arg_name="m", queue_name="q", connection="C")
 def text(m: str) -> None:
     note(text=m)
+
+@app.queue_trigger(arg_name="m", queue_name="q", connection="C")
+@app.queue_output(arg_name="out", queue_name="o", connection="C")
+@app.queue_output(arg_name="many", queue_name="o", connection="C")
+def send(m: func.QueueMessage, out: func.Out[str], many: func.Out[func.QueueMessage]) -> None:
+    values = {"text": "ü", "bytes": b"raw", "dict": {"a": 1}, "list": ["a", {"b": 2}], "int": 5, "bool": True,
+              "float": 1.5, "tuple": (1,), "one": func.QueueMessage(body="b"),
+              "some": [func.QueueMessage(body="b"), "c"], "wrong": [5]}
+    what = m.get_body().decode()
+    (many if what in ("one", "some", "wrong") else out).set(values[what])
 """
 
+SENT = ["text", "bytes", "dict", "list", "int", "bool", "float", "tuple", "one", "some", "wrong"]
 GIVEN = [
     "text",
     "bytes",
@@ -161,7 +172,7 @@ TIMER_CALLS = [
 METADATA = {"Id": "m-1", "DequeueCount": 3, "PopReceipt": "r", "InsertionTime": TIMES[0], "ExpirationTime": TIMES[1]}
 QUEUE_CALLS = [
     Call(function=function, kind="queue", body=body, metadata={**METADATA, "NextVisibleTime": TIMES[2]})
-    for function, body in (("queue", "grüße"), ("queue", "fail"), ("text", "as text"))
+    for function, body in (("queue", "grüße"), ("queue", "fail"), ("text", "as text"), *(("send", k) for k in SENT))
 ]
 
 EVERY_SECOND = "@app.timer_trigger(arg_name='t', schedule='* * * * * *')"
@@ -182,11 +193,13 @@ BROKEN = {
     "context of another type": "@app.route(route='x')\ndef f(req, context: int): ...",
     "wrong result": "@app.route(route='x')\ndef f(req) -> int: ...",
     "output not out": f"{QUEUED}\n@app.route(route='x')\ndef f(req, o: str): ...",
+    "no result annotated": "@app.route(route='x')\ndef f(req) -> None: ...",
     "input as out": "@app.route(route='x')\ndef f(req: func.Out[str]): ...",
 }
 SOUND = {
     "bytes message": "@app.queue_trigger(arg_name='m', queue_name='q', connection='C')\ndef f(m: bytes): ...",
     "context that is bound": "@app.timer_trigger(arg_name='context', schedule='* * * * * *')\ndef f(context): ...",
+    "timer as text": f"{EVERY_SECOND}\ndef f(t: str): ...",
     "no annotations": "@app.route(route='x')\nasync def f(req): ...",
     "out of a message": f"{QUEUED}\n@app.route(route='x')\ndef f(req, o: func.Out[func.QueueMessage]): ...",
     "result by name": "@app.route(route='x', binding_arg_name='o')\ndef f(req, o: func.Out[func.HttpResponse]): ...",
@@ -282,11 +295,15 @@ async def test_timers_and_messages_are_handled_here_as_they_are_there(verdicts: 
             assert not verdict["ok"], call
         else:
             assert verdict["ok"], (call, verdict)
-            outputs = {output.name: {"type": d.type, "value": d.value} for output, d in outcome.outputs}
+            outputs = {output.name: {"type": d.type, "value": _text(d.value)} for output, d in outcome.outputs}
             assert outputs == verdict["outputs"]
     invoker.close()
 
     assert _notes(folder) == verdicts["notes"]
+
+
+def _text(value: Any) -> Any:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
 def _argument(call: Call) -> object:
