@@ -12,6 +12,7 @@ import glob
 import hashlib
 import os
 import platform
+import queue
 import re
 import shutil
 import subprocess
@@ -41,6 +42,7 @@ CONFORMANCE = ROOT / "tests" / "conformance.txt"
 LEAST_PYTHON = (3, 11)
 FREE_FOR_PACKAGES_GB = 3.0
 FREE_FOR_NODE_GB = 0.5
+TOP_LEVEL_NPM_PACKAGES = 300
 PLAIN = bool(os.environ.get("CI")) or not sys.stdout.isatty()
 
 
@@ -134,7 +136,7 @@ class only_one:
 
 def fingerprint(files: list[Path], *words: str) -> str:
     """What a stamp holds: changes when one of the files, or the Python, changes."""
-    digest = hashlib.sha256("\0".join([platform.python_version(), platform.machine(), *words]).encode())
+    digest = hashlib.sha256("\0".join([*map(str, sys.version_info[:2]), platform.machine(), *words]).encode())
     for file in files:
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
@@ -207,18 +209,21 @@ def install_packages() -> None:
 
 
 def run_pip(command: list[str], progress: Progress, expected: int) -> None:
-    """Run pip with its words in a log; the bar: half for what is fetched, half for what is unpacked."""
-    fetched: set[str] = set()
+    """Run pip with its words in a log; the bar: less than half for what is fetched, the rest for what is unpacked."""
+    wanted: set[str] = set()
     before = installed()
 
-    def tell(line: str, progress: Progress) -> None:
-        if found := re.match(r"\s*(?:Collecting|Requirement already satisfied:) ([A-Za-z0-9._-]+)", line):
-            fetched.add(found[1])
+    def tell(lines: list[str]) -> None:
+        for line in lines:
+            if found := re.match(r"\s*(?:Collecting|Requirement already satisfied:) ([A-Za-z0-9._-]+)", line):
+                wanted.add(found[1].lower())
         unpacked = max(installed() - before, 0)
-        share = 0.5 * len(fetched) / expected + 0.5 * unpacked / max(expected - before, 1)
-        progress.show(min(share, 0.99), line.strip())
+        share = 0.4 * len(wanted) / expected + 0.6 * unpacked / max(expected - before, 1)
+        progress.show(
+            min(share, 0.99), f"unpacking, {unpacked} done" if unpacked else f"fetching, {len(wanted)} looked at"
+        )
 
-    status, log = run_logged(command, "setup-packages", progress, tell)
+    status, log = run_logged(command, "setup-packages", tell)
     if status:
         raise SetupFailed(why_failed("pip", log))
 
@@ -264,11 +269,11 @@ def install_azurite() -> None:
         shutil.copyfile(file, NODE / file.name)
     npm = [str(VENV / "bin" / "npm"), "--prefix", str(NODE), "ci", "--no-audit", "--no-fund", "--no-update-notifier"]
 
-    def tell(line: str, progress: Progress) -> None:
-        unpacked = len(os.listdir(NODE / "node_modules")) if (NODE / "node_modules").is_dir() else 0
-        progress.show(min(unpacked / 260, 0.99), line.strip())
+    def tell(_: list[str]) -> None:
+        unpacked = len(glob.glob(f"{NODE}/node_modules/*/package.json"))
+        progress.show(min(unpacked / TOP_LEVEL_NPM_PACKAGES, 0.99), f"{unpacked} unpacked")
 
-    status, log = run_logged(npm, "setup-azurite", progress, tell)
+    status, log = run_logged(npm, "setup-azurite", tell)
     if status:
         raise SetupFailed(why_failed("npm", log))
     write_stamp(stamp, print_)
@@ -285,22 +290,20 @@ def train_models() -> None:
         return
     progress = Progress("Sample models (iris, with torch and with scikit-learn)")
 
-    def tell(line: str, progress: Progress) -> None:
-        progress.show(min((time.monotonic() - progress.started_at) / 15, 0.99), line.strip())
+    def tell(_: list[str]) -> None:
+        progress.show(min((time.monotonic() - progress.started_at) / 15, 0.99), "")
 
-    status, log = run_logged([str(PYTHON), "-m", "inference.train"], "setup-models", progress, tell)
+    status, log = run_logged([str(PYTHON), "-m", "inference.train"], "setup-models", tell)
     if status:
         raise SetupFailed(f"training failed: {last_line(log.read_text(errors='replace'))} (all of it: {shown(log)})")
     write_stamp(stamp, print_)
     progress.close("trained")
 
 
-def run_logged(
-    command: list[str], name: str, progress: Progress, tell: Callable[[str, Progress], None]
-) -> tuple[int, Path]:
-    """Run a command without stdin, its output in ``.local/logs/<name>.log``; ``tell`` gets its last line at times."""
+def run_logged(command: list[str], name: str, tell: Callable[[list[str]], None]) -> tuple[int, Path]:
+    """Run a command without stdin, its output in ``.local/logs/<name>.log``; ``tell`` gets its new lines at times."""
     log = LOCAL / "logs" / f"{name}.log"
-    lines = [""]
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     with log.open("w") as file:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
@@ -311,15 +314,14 @@ def run_logged(
         def copy() -> None:
             for line in output:
                 file.write(line)
-                if line.strip():
-                    lines[0] = line
+                lines.put(line)
 
         reader = threading.Thread(target=copy, daemon=True)
         reader.start()
         try:
             while reader.is_alive():
                 reader.join(0.25)
-                tell(lines[0], progress)
+                tell([lines.get() for _ in range(lines.qsize())])
             status = process.wait()
         except BaseException:
             process.terminate()

@@ -104,7 +104,8 @@ def _draw_load(axes: Any, seen: Evidence) -> None:
         below += counts
     axes.axhline(seen.day.requests_per_second, color=FAINT, lw=1, ls="--", label="what one replica carries")
     axes.set_ylabel("requests/s")
-    axes.legend(loc="upper left", frameon=False, ncols=2, fontsize=9)
+    axes.set_ylim(0, 1.25 * max(*below, seen.day.requests_per_second))  # room for the legend
+    axes.legend(loc="upper left", frameon=False, ncols=4, fontsize=9)
 
 
 def _draw_fleet(axes: Any, seen: Evidence) -> None:
@@ -125,8 +126,8 @@ def _draw_fleet(axes: Any, seen: Evidence) -> None:
             axes.plot(turn.at - seen.day.starts_at, 0, marker="^", color=FAILED, ms=7, clip_on=False)
     axes.plot([], [], marker="^", color=FAILED, ls="", ms=7, label="woken by a request")
     axes.axhline(MAX_REPLICAS, color=FAINT, lw=1, ls="--")
-    axes.annotate("max", (0, MAX_REPLICAS), xytext=(4, 3), textcoords="offset points", color=FAINT, fontsize=9)
-    axes.set_ylim(0, MAX_REPLICAS + 1.7)
+    axes.annotate("max", (0, MAX_REPLICAS), xytext=(4, -12), textcoords="offset points", color=FAINT, fontsize=9)
+    axes.set_ylim(0, MAX_REPLICAS + 0.9)
     axes.set_yticks(range(MAX_REPLICAS + 1))
     axes.set_ylabel("replicas")
     axes.legend(loc="upper left", frameon=False, ncols=5, fontsize=9)
@@ -144,5 +145,7 @@ def _draw_wait(axes: Any, seen: Evidence) -> None:
         axes.plot(at, [max(waits[s]) for s in seconds], ".", color=STARTING, ms=5, label="longest of a second")
     axes.axhline(SLO_WAIT_S, color=FAILED, lw=1, ls="--", label=f"late beyond {SLO_WAIT_S:g} s")
     axes.set_yscale("log")
+    axes.set_ylim(0.002, 200)
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_ylabel("wait, s")
-    axes.legend(loc="upper right", frameon=False, ncols=3, fontsize=9)
+    axes.legend(loc="upper left", frameon=False, ncols=3, fontsize=9)
