@@ -13,38 +13,32 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from scaler import observe, plan
-from scaler.config import Config, Service
-from scaler.decide import Policy, State, decide, initial_state, policy_of
-from scaler.errors import Conflict, OutOfCapacity, Refused, Unavailable
+from scaler.act import Actor, act
+from scaler.config import Config
+from scaler.decide import State, decide, initial_state
+from scaler.errors import Conflict, Unavailable
+from scaler.managed import Managed, World, no_longer
 from scaler.memory import Backoff, Memory, conditions, next_backoff, recall, waits
 from scaler.model import (
-    Action,
-    Create,
     Decision,
-    Delete,
-    Drain,
     Group,
     GroupDetail,
     Observation,
     Phase,
     Replica,
     Stats,
-    Undrain,
 )
-from scaler.ports import Calls, Changes, DecisionRow, Fleet, Replicas, ServiceRow, Store, Stored
-from scaler.template import Template
+from scaler.ports import Calls, Changes, DecisionRow, ServiceRow, Stored
 
-ACT_DEADLINE_S = 30.0  # shorter than plan.TURN_S: whoever acts is done before another may take over
 SWEEP_EVERY_S = 3600.0
 SCRAPES_AT_ONCE = 64
-ACTIONS_AT_ONCE = 16
 
 log = logging.getLogger("scaler.tick")
 
@@ -56,32 +50,6 @@ class TickReport(Struct, frozen=True, kw_only=True):
     outcome: str
     decision: Decision | None = None
     actions: tuple[str, ...] = ()
-
-
-class Managed(Struct, frozen=True, kw_only=True):
-    """A service with what its settings compile to. ``template`` is None where none is configured: none is created."""
-
-    name: str
-    service: Service
-    policy: Policy
-    template: Template | None
-    removed: bool = False  # no longer configured, though replicas of it are left: drained to zero
-
-
-class World(Struct, frozen=True, kw_only=True):
-    """What ticks are given: the ports, and two things that a pure core must not have: fresh names and a stopwatch."""
-
-    store: Store
-    fleet: Fleet
-    replicas: Replicas
-    mint: Callable[[str], str]  # service → a name never given before
-    stopwatch: Callable[[], float]  # monotonic seconds
-    signals: Callable[[Managed], Awaitable[dict[str, float | None]]]
-    deployment_id: str
-    replica_token: str = ""
-
-    def __repr__(self) -> str:
-        return f"World(deployment_id={self.deployment_id!r})"
 
 
 class Scaler:
@@ -112,7 +80,7 @@ class Scaler:
             except Unavailable as error:
                 log.warning("services that are no longer configured were not looked for", extra={"error": str(error)})
         left -= set(self.managed)
-        reports, _ = await self._pass([_no_longer(name) for name in sorted(left)], now, cause) if left else ([], ())
+        reports, _ = await self._pass([no_longer(name) for name in sorted(left)], now, cause) if left else ([], ())
         busy = any(r.actions or r.outcome != "saved" for r in reports)
         if busy:
             self._swept_at = None
@@ -209,7 +177,7 @@ class _Pass:
             backoff=backoff,
         )
         await self._save(after, fleet, planned, version)
-        outcomes = await self._act(planned.actions)
+        outcomes = await act(planned.actions, self.stored.replicas, Actor(self.managed, self.world, self.now))
         await self._record(state, observed, decision, planned, outcomes)
         return TickReport(service=self.managed.name, outcome="saved", decision=decision, actions=tuple(outcomes))
 
@@ -313,68 +281,6 @@ class _Pass:
         removed = tuple(before[r.name] for r in (*fleet.removed, *planned.removed) if r.name in before)
         self.stored = await self.world.store.save(self.stored, row, Changes(written=written, removed=removed))
 
-    # -- act
-
-    async def _act(self, actions: Sequence[Action]) -> list[str]:
-        """Every action at once, within the act deadline; what fails is said and left to the next tick."""
-        rows = {r.name: r for r in self.stored.replicas}
-        gate = asyncio.Semaphore(ACTIONS_AT_ONCE)
-
-        async def one(action: Action) -> str:
-            verb = type(action).__name__.lower()
-            replica = rows[action.replica.name]
-            try:
-                async with gate, asyncio.timeout(ACT_DEADLINE_S):
-                    await self._do(action, replica)
-            except TimeoutError:
-                return f"{verb} {replica.name}: no answer within {ACT_DEADLINE_S:.0f} s"
-            except Conflict:
-                return f"{verb} {replica.name}: another tick has it"
-            except (Unavailable, Refused) as error:
-                log.warning("an action failed", extra={"action": verb, "replica": replica.name, "error": str(error)})
-                return f"{verb} {replica.name}: {error}"
-            return f"{verb} {replica.name}"
-
-        return list(await asyncio.gather(*(one(a) for a in actions)))
-
-    async def _do(self, action: Action, replica: Replica) -> None:
-        match action:
-            case Create():
-                await self._create(replica)
-            case Drain():
-                await self.world.replicas.drain(replica, draining=True)
-            case Undrain():
-                await self.world.replicas.drain(replica, draining=False)
-            case Delete():
-                await self.world.fleet.delete(replica.name)
-
-    async def _create(self, replica: Replica) -> None:
-        template = self.managed.template
-        assert template is not None
-        creating = replace(replica, phase=Phase.CREATING, phase_at=self.now)
-        creating = await self.world.store.move(self.managed.name, creating)
-        request = template.request(
-            replica.name,
-            service=self.managed.name,
-            deployment_id=self.world.deployment_id,
-            region=replica.region,
-            token=self.world.replica_token,
-        )
-        try:
-            await self.world.fleet.create(request)
-        except (OutOfCapacity, Refused) as error:
-            # The group will not exist: the row says why, and goes with the next tick.
-            wait = error.retry_after_s if isinstance(error, OutOfCapacity) else None
-            ended = replace(
-                creating,
-                phase=Phase.DELETING,
-                failure=error.code,
-                because=str(error),
-                retry_at=None if wait is None else self.now + wait,
-            )
-            await self.world.store.move(self.managed.name, ended)
-            raise
-
     # -- record
 
     async def _record(
@@ -402,17 +308,6 @@ class _Pass:
         except Unavailable as error:
             told = {"service": self.managed.name, "error": str(error)}
             log.warning("a decision was made and acted on, but not recorded", extra=told)
-
-
-def _no_longer(name: str) -> Managed:
-    service = Service()
-    return Managed(
-        name=name,
-        service=service,
-        policy=policy_of(service, name, "(no longer configured)"),
-        template=None,
-        removed=True,
-    )
 
 
 def endpoints(replicas: Sequence[Replica]) -> set[tuple[str, str, int]]:

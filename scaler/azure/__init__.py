@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from scaler.config import SignalText
 from scaler.errors import BadSetting
 from scaler.files import read_services
+from scaler.managed import Managed, World
 from scaler.settings import Settings
 from scaler.signals import signal_name
-from scaler.tick import Managed, Scaler, World
+from scaler.tick import Scaler
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential

@@ -11,13 +11,15 @@ CORE = (
     "config",
     "errors",
     "signals",
-    "forecast",
     "leadtime",
     "schedule",
     "decide",
     "observe",
     "plan",
     "memory",
+    "yaml12",
+    "template",
+    "template_check",
 )
 IMPURE = {
     "azure",
@@ -34,7 +36,7 @@ IMPURE = {
 }
 SHELL = {"tick", "settings", "web", "azure", "front", "ports", "__main__", "cli", "replay"}
 # A memory is read from what a port gives: the shape of a row, not the store.
-ALLOWED = {"memory": {"ports"}, "schedule": {"datetime"}}
+ALLOWED = {"memory": {"ports"}, "template": {"ports", "datetime"}, "schedule": {"datetime"}}
 
 
 def imported(path: Path) -> set[str]:

@@ -8,10 +8,11 @@ from msgspec.structs import replace
 
 from scaler.config import Config, load
 from scaler.decide import policy_of
+from scaler.managed import Managed
+from scaler.managed import World as Ports
 from scaler.model import Decision, Front, Phase, Pin
 from scaler.template import Template
-from scaler.tick import Managed, Scaler, TickReport
-from scaler.tick import World as Ports
+from scaler.tick import Scaler, TickReport
 from tests.world import World
 
 TEMPLATE = """

@@ -10,8 +10,9 @@ import httpx
 
 from scaler.config import load
 from scaler.decide import policy_of
-from scaler.tick import Managed, Scaler
-from scaler.tick import World as TickWorld
+from scaler.managed import Managed
+from scaler.managed import World as TickWorld
+from scaler.tick import Scaler
 from scaler.web.app import app
 from scaler.web.doors import Report
 from tests.world import World

@@ -1,0 +1,92 @@
+"""Carry out what was planned and saved: at most once each, within a deadline, and with what fails said and left."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from scaler.errors import Conflict, OutOfCapacity, Refused, Unavailable
+from scaler.managed import Managed, World
+from scaler.model import Action, Create, Delete, Drain, Phase, Replica, Undrain
+
+ACT_DEADLINE_S = 30.0  # shorter than plan.TURN_S: whoever acts is done before another may take over
+ACTIONS_AT_ONCE = 16
+
+log = logging.getLogger("scaler.act")
+
+
+async def act(actions: Sequence[Action], saved: Sequence[Replica], actor: Actor) -> list[str]:
+    """Every action at once, on the rows as ``saved`` (with their ETags). Gives what was done, or why not, in words.
+    Nothing is raised but faults of our own: what failed is tried again by the next tick."""
+    rows = {r.name: r for r in saved}
+    gate = asyncio.Semaphore(ACTIONS_AT_ONCE)
+
+    async def one(action: Action) -> str:
+        replica = rows[action.replica.name]
+        done = f"{type(action).__name__.lower()} {replica.name}"
+        try:
+            async with gate, asyncio.timeout(ACT_DEADLINE_S):
+                await actor.do(action, replica)
+        except TimeoutError:
+            return f"{done}: no answer within {ACT_DEADLINE_S:.0f} s"
+        except Conflict:
+            return f"{done}: another tick has it"
+        except (Unavailable, Refused) as error:
+            log.warning("an action failed", extra={"action": done, "error": str(error)})
+            return f"{done}: {error}"
+        return done
+
+    return list(await asyncio.gather(*(one(a) for a in actions)))
+
+
+class Actor:
+    """Does one action of one service's tick."""
+
+    def __init__(self, managed: Managed, world: World, now: float) -> None:
+        self._managed, self._world, self._now = managed, world, now
+
+    async def do(self, action: Action, replica: Replica) -> None:
+        """Raises what the ports raise."""
+        match action:
+            case Create():
+                await self._create(replica)
+            case Drain():
+                await self._world.replicas.drain(replica, draining=True)
+            case Undrain():
+                await self._world.replicas.drain(replica, draining=False)
+            case Delete():
+                await self._world.fleet.delete(replica.name)
+
+    async def _create(self, replica: Replica) -> None:
+        """The row says ``creating`` before Azure is asked: an instance that slept since its save cannot move it."""
+        template = self._managed.template
+        assert template is not None, "nothing is planned to be created without a template"
+        creating = replace(replica, phase=Phase.CREATING, phase_at=self._now)
+        creating = await self._world.store.move(self._managed.name, creating)
+        request = template.request(
+            replica.name,
+            service=self._managed.name,
+            deployment_id=self._world.deployment_id,
+            region=replica.region,
+            token=self._world.replica_token,
+        )
+        try:
+            await self._world.fleet.create(request)
+        except (OutOfCapacity, Refused) as error:
+            await self._will_not_exist(creating, error)
+            raise
+
+    async def _will_not_exist(self, creating: Replica, error: OutOfCapacity | Refused) -> None:
+        """The row says why, and goes with the next tick."""
+        wait_s = error.retry_after_s if isinstance(error, OutOfCapacity) else None
+        ended = replace(
+            creating,
+            phase=Phase.DELETING,
+            failure=error.code,
+            because=str(error),
+            retry_at=None if wait_s is None else self._now + wait_s,
+        )
+        await self._world.store.move(self._managed.name, ended)

@@ -1,0 +1,50 @@
+"""What ticks work on, and with: a service with what its settings compile to, and the world that the ports lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from msgspec import Struct
+
+from scaler.config import Service
+from scaler.decide import Policy, policy_of
+from scaler.ports import Fleet, Replicas, Store
+from scaler.template import Template
+
+
+class Managed(Struct, frozen=True, kw_only=True):
+    """A service with what its settings compile to. ``template`` is None where none is configured: none is created."""
+
+    name: str
+    service: Service
+    policy: Policy
+    template: Template | None
+    removed: bool = False  # no longer configured, though replicas of it are left: drained to zero
+
+
+class World(Struct, frozen=True, kw_only=True):
+    """What ticks are given: the ports, and two things that a pure core must not have: fresh names and a stopwatch."""
+
+    store: Store
+    fleet: Fleet
+    replicas: Replicas
+    mint: Callable[[str], str]  # service → a name never given before
+    stopwatch: Callable[[], float]  # monotonic seconds
+    signals: Callable[[Managed], Awaitable[dict[str, float | None]]]
+    deployment_id: str
+    replica_token: str = ""
+
+    def __repr__(self) -> str:
+        return f"World(deployment_id={self.deployment_id!r})"
+
+
+def no_longer(name: str) -> Managed:
+    """A service that replicas are left of and no settings."""
+    service = Service()
+    return Managed(
+        name=name,
+        service=service,
+        policy=policy_of(service, name, "(no longer configured)"),
+        template=None,
+        removed=True,
+    )
