@@ -122,7 +122,7 @@ def _import(folder: Path) -> ModuleType:
     except SyntaxError as error:
         raise StartError(f"{error.filename} line {error.lineno}: SyntaxError: {error.msg}") from error
     except (Exception, SystemExit) as error:
-        raise StartError(f"{_place(error)}: {_one_line(error)}") from error
+        raise StartError(f"{_place(folder, error)}: {_one_line(error)}") from error
 
 
 def _indexed(module: ModuleType) -> Sequence[Any]:
@@ -275,11 +275,14 @@ def _accepts_output(converter: Any, hint: Any) -> bool:
         return False
 
 
-def _place(error: BaseException) -> str:
-    """File and line of the innermost frame that is neither the import machinery's nor ours."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
-    frame = frames[-1] if len(frames) > 1 else None
-    return f"{MODULE}.py" if frame is None else f"{frame.filename} line {frame.lineno}"
+def _place(folder: Path, error: BaseException) -> str:
+    """File and line of the innermost frame of the app itself, for there lies the remedy, not in the libraries."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename.startswith(f"{folder}/") and "site-packages" not in frame.filename
+    ]
+    return f"{frames[-1].filename} line {frames[-1].lineno}" if frames else f"{MODULE}.py"
 
 
 def _one_line(error: BaseException) -> str:

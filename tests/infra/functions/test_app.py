@@ -71,6 +71,7 @@ HTTP = "@app.route(route='x')\n"
         ("import no_such_module", "function_app.py line 5: ModuleNotFoundError: No module named 'no_such_module'"),
         ("def f(:", "function_app.py line 5: SyntaxError: "),
         ("raise RuntimeError('no\\nluck')", "function_app.py line 5: RuntimeError: no luck"),
+        ("func.FunctionApp('secret')", "function_app.py line 5: KeyError: 'secret'"),
         ("raise SystemExit(3)", "function_app.py line 5: SystemExit: 3"),
         ("", "defines no function"),
         ("app = None", "has no FunctionApp at its top level"),
