@@ -15,7 +15,8 @@ from scaler.web.problems import Problem
 BODY_LIMIT_BYTES = 64 * 1024
 YEAR_3000 = 32_503_680_000.0
 _DURATION = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?")
-_NUMBER = re.compile(r"\d{1,12}(\.\d{1,9})?")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
+_LEAP_SECOND = re.compile(r"(:[0-5]\d:)60([.,Zz+-])")
 
 T = TypeVar("T")
 
@@ -77,18 +78,18 @@ def duration_s(text: str, what: str) -> float:
 
 
 def instant(text: str, what: str) -> float:
-    """A time as epoch seconds: ISO 8601 with an offset (``2026-03-01T14:05:00Z``), or epoch seconds as a number."""
+    """ISO 8601 with an offset (``2026-03-01T14:05:00Z``) as epoch seconds. What lies before 1970 is 1970."""
     expected = f"{what}: expected a time with its offset, like `2026-03-01T14:05:00Z` or `2026-03-01T15:05:00+01:00`."
-    if _NUMBER.fullmatch(text) and float(text) < YEAR_3000:
-        return float(text)
+    # RFC 3339 knows leap seconds, Python does not: they count as the second after.
+    text, leaps = _LEAP_SECOND.subn(r"\g<1>59\g<2>", text.strip())
     try:
-        moment = datetime.fromisoformat(text.strip())
-        at = moment.timestamp() if moment.tzinfo is not None else -1.0
+        moment = datetime.fromisoformat(text)
+        at = moment.timestamp() + leaps if moment.tzinfo is not None else None
     except (ValueError, OverflowError) as error:
         raise Problem(422, "bad-time", expected) from error
-    if not 0 <= at < YEAR_3000:
+    if at is None or not _TIME.match(text):
         raise Problem(422, "bad-time", expected)
-    return at
+    return min(max(at, 0.0), YEAR_3000)
 
 
 def iso(at: float | None) -> str | None:

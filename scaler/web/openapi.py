@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from scaler.web.reading import CURSOR
 from scaler.web.schemas import SCHEMAS
 
 Json = dict[str, Any]
@@ -42,6 +43,15 @@ IF_MATCH = _header("If-Match", "Only if the pin still is the one with this ETag.
 IF_NONE_MATCH = _header("If-None-Match", "`*`: only if there is no pin yet.")
 
 
+ORIGIN = {
+    "name": "WebHook-Request-Origin",
+    "in": "header",
+    "required": True,
+    "description": "Who asks.",
+    "schema": {"type": "string", "pattern": "^[!-~]+$"},
+}
+
+
 def _reads() -> Json:
     return {
         "/services": {
@@ -70,7 +80,7 @@ def _reads() -> Json:
                     _query(
                         "limit", "At most so many.", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}
                     ),
-                    _query("cursor", "`next` of the page before.", {"type": "string"}),
+                    _query("cursor", "`next` of the page before.", {"type": "string", "pattern": CURSOR}),
                 ],
                 "responses": {"200": _ok("Decisions", "One page."), **_problems(404, 422)},
             },
@@ -190,7 +200,7 @@ def _webhooks() -> Json:
             "options": {
                 "operationId": "eventHandshake",
                 "summary": "The handshake of CloudEvents webhooks",
-                "parameters": [_header("WebHook-Request-Origin", "Who asks.") | {"required": True}],
+                "parameters": [ORIGIN],
                 "responses": {
                     "200": {
                         "description": "It may send.",

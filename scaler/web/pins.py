@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Annotated
 
 from msgspec import Meta, Struct, field
@@ -15,6 +16,8 @@ from scaler.web.problems import Problem
 DEFAULT_S = 24 * 3600.0  # a pin that says no end ends after a day: the one that is forgotten must not bill for ever
 LONGEST_S = 366 * 86_400.0
 TEXT_LIMIT = 300
+# No control characters, no line breaks, none that turn the direction of writing: what is shown stays one line.
+ONE_LINE = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$"
 
 
 Number = Annotated[int, Meta(ge=-(10**9), le=10**9)]
@@ -85,7 +88,7 @@ def line(text: str, what: str) -> str:
     text = text.strip()
     if len(text) > TEXT_LIMIT:
         raise Problem(422, "bad-value", f"{what}: at most {TEXT_LIMIT} characters.")
-    if not text.isprintable():
+    if not re.fullmatch(ONE_LINE, text):
         raise Problem(422, "bad-value", f"{what}: expected one line of printable characters.")
     return text
 

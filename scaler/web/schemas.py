@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scaler.web.pins import TEXT_LIMIT
+from scaler.web.pins import ONE_LINE, TEXT_LIMIT
 
 Json = dict[str, Any]
 
@@ -35,7 +35,8 @@ def _object(**properties: Json) -> Json:
     return {"type": "object", "properties": named, "required": list(named)}
 
 
-LINE = {"type": "string", "maxLength": TEXT_LIMIT}
+LINE = {"type": "string", "maxLength": TEXT_LIMIT, "pattern": ONE_LINE}
+DURATION = r"^(?=.)([0-9]{1,4}d)?([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$"
 SPAN = _object(min=COUNT, max=COUNT)
 
 SCHEMAS: Json = {
@@ -64,11 +65,18 @@ SCHEMAS: Json = {
             "min": COUNT,
             "max": COUNT,
             "until": TIME | {"description": "When it ends, with an offset."},
-            "for": {"type": "string", "description": "For how long, like `2h30m`.", "examples": ["2h", "45m", "3d"]},
+            "for": {
+                "type": "string",
+                "pattern": DURATION,
+                "description": "For how long, like `2h30m`.",
+                "examples": ["2h", "45m", "3d"],
+            },
             "reason": LINE,
             "actor": LINE,
         },
         "additionalProperties": False,
+        "oneOf": [{"required": ["replicas"]}, {"anyOf": [{"required": ["min"]}, {"required": ["max"]}]}],
+        "not": {"required": ["until", "for"]},
         "examples": [{"replicas": 3, "for": "2h", "reason": "product launch"}],
     },
     "Reasoned": {"type": "object", "properties": {"reason": LINE, "actor": LINE}, "additionalProperties": False},

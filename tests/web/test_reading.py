@@ -71,7 +71,7 @@ async def test_decisions_since_a_time_leave_out_older_ones(door: Door) -> None:
 async def test_explain_tells_the_decision_in_force_then_and_the_one_before(door: Door) -> None:
     await door.tick(times=3)
     at = door.world.clock() - 5
-    told = (await door.call("GET", "services/iris/explain", params={"at": str(at)})).json()
+    told = (await door.call("GET", "services/iris/explain", params={"at": iso(at)})).json()
     assert told["decision"]["at"] == iso(door.world.clock() - 15)
     assert told["before"]["at"] == iso(door.world.clock() - 30)
     assert told["decision"]["steps"]
@@ -85,11 +85,11 @@ async def test_explain_before_the_first_decision_is_a_404_that_says_so(door: Doo
 
 
 async def test_times_and_numbers_that_are_none_are_refused_by_name(door: Door) -> None:
-    for query in ("at=yesterday", "at=2026-01-01T00:00:00", "at=9e99", "at=-5", f"at={'9' * 400}"):
+    for query in ("at=yesterday", "at=2026-01-01T00:00:00", "at=9e99", "at=-5", "at=20260101", f"at={'9' * 400}"):
         assert "at: " in problem(await door.call("GET", f"services/iris/explain?{query}"), 422, "bad-time")
     for query in ("limit=0", "limit=1001", "limit=-1", "limit=ten", "limit=1e3", "limit=%D9%A3"):
         assert "limit: " in problem(await door.call("GET", f"services/iris/decisions?{query}"), 422, "bad-query")
-    for query in ("cursor=x", "cursor=%00", "cursor=LTU", "cursor="):
+    for query in ("cursor=x", "cursor=%00", "cursor=1-t", "cursor="):
         assert "cursor: " in problem(await door.call("GET", f"services/iris/decisions?{query}"), 422, "bad-query")
 
 
