@@ -1,0 +1,1 @@
+"""The replica: a model over HTTP, answered in batches; read settings, lifecycle, batcher, connection, app, server."""

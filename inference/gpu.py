@@ -1,0 +1,39 @@
+"""What NVML says about the GPUs of this machine; an empty list where there is no GPU, driver or library."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Gpus:
+    """The GPUs this replica may use, read on demand."""
+
+    def __init__(self) -> None:
+        self._nvml: Any = None
+        self._handles: list[Any] = []
+        try:
+            import pynvml  # noqa: PLC0415 - only in images for a GPU
+
+            pynvml.nvmlInit()
+        except Exception:  # ImportError, or NVML's own errors: no driver is the ordinary case on ACI
+            return
+        self._nvml = pynvml
+        self._handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+
+    def read(self) -> list[dict[str, float | int]]:
+        """One entry a GPU: utilization 0..1 and memory in bytes; a GPU that fell off the bus is left out."""
+        found: list[dict[str, float | int]] = []
+        for handle in self._handles:
+            try:
+                memory = self._nvml.nvmlDeviceGetMemoryInfo(handle)
+                rates = self._nvml.nvmlDeviceGetUtilizationRates(handle)
+            except self._nvml.NVMLError:
+                continue
+            found.append(
+                {
+                    "utilization": rates.gpu / 100,
+                    "memory_used_bytes": int(memory.used),
+                    "memory_total_bytes": int(memory.total),
+                }
+            )
+        return found

@@ -1,0 +1,199 @@
+"""The replica as an object: its models, its phase, its counts; what the two ways from HTTP have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from inference.batcher import Batcher, Job
+from inference.errors import BadSetting, Refused
+from inference.gpu import Gpus
+from inference.lifecycle import Event, Lifecycle, Phase
+from inference.meter import Meter, Usage, quantile
+from inference.model import Model, load
+from inference.settings import Settings, read
+
+log = logging.getLogger("inference")
+EXPIRE_EVERY_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model that answers requests, and its queue."""
+
+    model: Model
+    batcher: Batcher
+
+
+class Service:
+    """One per process; every method is called on the event loop's thread unless it says otherwise."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.lifecycle = Lifecycle()
+        self.meter = Meter()
+        self.usage = Usage()
+        self.gpus: Gpus | None = None
+        self.start_id = str(uuid.uuid4())
+        self.served: dict[str, Served] = {}
+        self.generation = 0  # grows whenever `served` changes
+        self.failure: BadSetting | None = None
+        self.timeout_s = settings.request_timeout_s
+        self._sequence = 0
+        self._loading: asyncio.Task[None] | None = None
+        self._retired: list[Batcher] = []
+
+    # -- life
+
+    async def start(self) -> None:
+        """Loads and warms the models beside the loop, then becomes ready; on failure sets `failure` and stops."""
+        try:
+            await self._load(self.settings)
+        except BadSetting as failure:
+            self.failure = failure
+            self.lifecycle.on(Event.STOP)
+            return
+        self.lifecycle.on(Event.LOADED)
+        log.info("ready", extra={"models": sorted(self.served), "phase": self.phase.spoken})
+
+    async def reload(self) -> None:
+        """Loads all models anew and swaps them in once warm; what queued before is answered by the old ones."""
+        if self._loading is not None and not self._loading.done():
+            log.warning("a reload is under way already")
+            return
+        self._loading = asyncio.current_task()
+        try:
+            fresh = read()
+            await self._load(replace(self.settings, models=fresh.models, factory=fresh.factory))
+            log.info("reloaded", extra={"models": sorted(self.served)})
+        except BadSetting as failure:
+            log.error("reload failed, the old models go on serving", extra={"reason": str(failure)})
+
+    async def _load(self, settings: Settings) -> None:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[list[Model]] = loop.create_future()
+
+        def work() -> None:
+            try:
+                models = [load(name, file, settings) for name, file in settings.models]
+                for model in models:
+                    model.warm_up()
+                if self.gpus is None:
+                    self.gpus = Gpus()
+            except BaseException as error:  # handed to the loop, which reacts
+                _hand(loop, done, error)
+            else:
+                _hand(loop, done, models)
+
+        # A daemon thread, not the loop's executor: a process that is told to stop while torch loads must not wait.
+        threading.Thread(target=work, name="load", daemon=True).start()
+        models = await done
+        old = list(self.served.values())
+        self.served = {m.name: Served(m, Batcher(m, settings, self.meter, loop)) for m in models}
+        self.generation += 1
+        self._retired += [served.batcher for served in old]
+
+    @property
+    def phase(self) -> Phase:
+        return self.lifecycle.phase
+
+    @property
+    def idle(self) -> bool:
+        return self.meter.in_flight == 0 and self.meter.queued == 0
+
+    def batchers(self) -> Iterable[Batcher]:
+        yield from (served.batcher for served in self.served.values())
+        yield from self._retired
+
+    def expire(self) -> None:
+        """Refuses what waited past its deadline and lets go of models that nothing waits for; call it often."""
+        now = time.monotonic()
+        for batcher in self.batchers():
+            batcher.expire(now)
+        for batcher in [b for b in self._retired if b.idle]:
+            batcher.close()
+            self._retired.remove(batcher)
+
+    def not_ready(self) -> str:
+        """Why this replica should get no requests now; empty when it should."""
+        if self.phase is not Phase.READY:
+            return f"The replica is {self.phase.spoken}."
+        if any(served.batcher.full for served in self.served.values()):
+            return "The queue is full."
+        return ""
+
+    # -- one request
+
+    def default(self) -> str:
+        """The name of the model behind /predict."""
+        return self.settings.models[0][0]
+
+    def find(self, name: str) -> Served:
+        """The model called `name`; raises Refused if there is none or it still loads."""
+        served = self.served.get(name)
+        if served is None:
+            if self.phase in {Phase.STARTING, Phase.EARLY_DRAINING}:
+                raise Refused(503, "The model is still loading.", retry_after_s=1)
+            raise Refused(404, f"There is no model {name!r} here, only {', '.join(sorted(self.served))}.")
+        return served
+
+    def admit(self, served: Served) -> None:
+        """Counts an arrival; raises Refused if the queue is full, before anything is spent on the body."""
+        self.meter.arrivals += 1
+        batcher = served.batcher
+        if batcher.full:
+            self.meter.rejected += 1
+            raise Refused(503, "The queue is full.", retry_after_s=batcher.retry_after_s())
+
+    def submit(self, served: Served, job: Job, timeout_s: float) -> None:
+        """Hands an admitted job to its batcher; `timeout_s` from now is its deadline."""
+        job.at = now = time.monotonic()
+        job.deadline = now + timeout_s
+        served.batcher.submit(job)
+
+    # -- what is said about it
+
+    def stats(self) -> dict[str, Any]:
+        """The document of `GET /stats`."""
+        meter, bins = self.meter, self.meter.recent()
+        self._sequence += 1
+        return {
+            "replica": self.settings.replica,
+            "start_id": self.start_id,
+            "sequence": self._sequence,
+            "at": time.time(),
+            "phase": self.phase.spoken,
+            "in_flight": meter.in_flight,
+            "queued": meter.queued,
+            "capacity": self.settings.capacity or self.settings.max_batch_size,
+            "arrivals_total": meter.arrivals,
+            "completed_total": meter.completed,
+            "failed_total": meter.failed,
+            "rejected_total": meter.rejected,
+            "busy_seconds_total": round(meter.busy_s(), 6),
+            "latency_s": {name: quantile(bins, share) for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))},
+            "cpu": self.usage.cpu(),
+            "memory_bytes": self.usage.memory_bytes(),
+            "gpu": self.gpus.read() if self.gpus else [],
+        }
+
+
+def _hand(loop: asyncio.AbstractEventLoop, done: asyncio.Future[Any], result: Any) -> None:
+    def set_() -> None:
+        if done.done():
+            return
+        if isinstance(result, BaseException):
+            done.set_exception(result)
+        else:
+            done.set_result(result)
+
+    try:
+        loop.call_soon_threadsafe(set_)
+    except RuntimeError:  # the loop is closed: the process is leaving
+        log.debug("loaded too late")
