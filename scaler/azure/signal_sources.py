@@ -173,22 +173,18 @@ class MetricNumber:
         }
         url = f"{quote(metric.resource)}/providers/microsoft.insights/metrics?{urlencode(query)}"
 
-        async def send() -> Any:
+        async def send() -> float | None:
             response = await self._arm._send_request(HttpRequest("GET", url))  # its docstring offers it for this
             response.raise_for_status()
-            return response.json()
+            return _newest(
+                [
+                    [(_time(p["timeStamp"]), p.get("average"), p.get("total")) for p in series["data"]]
+                    for value in response.json()["value"]
+                    for series in value["timeseries"]
+                ]
+            )
 
-        what = f"metric {metric.name}"
-        try:
-            body = await _asked(send, what, "Monitoring Reader")
-            found = [
-                [(_time(p["timeStamp"]), p.get("average"), p.get("total")) for p in series["data"]]
-                for value in body["value"]
-                for series in value["timeseries"]
-            ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise Unavailable(f"{what}: Azure's answer could not be read ({type(error).__name__})") from error
-        return _newest(found)
+        return await _asked(send, f"metric {metric.name}", "Monitoring Reader")
 
 
 Point = tuple[datetime, float | None, float | None]  # when, average, total
@@ -235,3 +231,6 @@ async def _asked(send: Callable[[], Awaitable[T]], what: str, role: str) -> T:
         if isinstance(error, HttpResponseError) and error.status_code in (401, 403):
             raise _NotAllowed(str(failure)) from error
         raise failure from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        # The SDKs' way to say that the body is not what they expect.
+        raise Unavailable(f"{what}: the answer could not be read ({type(error).__name__})") from error
