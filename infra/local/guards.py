@@ -16,9 +16,9 @@ from pathlib import Path
 import psutil
 
 from infra.local.places import LOCAL, ORDER, ROOT, Ports, variable_of
-from scaler import config, schedule
+from scaler.config import Config
 from scaler.errors import BadSetting
-from scaler.template import Template
+from scaler.files import read_services
 
 AZURITE = LOCAL / "node" / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
 LEAST_ROOM_BYTES = 200_000_000
@@ -120,25 +120,14 @@ def check_room(folder: Path = ROOT, least_bytes: int = LEAST_ROOM_BYTES) -> None
         )
 
 
-def check_config(file: Path) -> config.Config:
-    """The settings of an operator, checked as the autoscaler checks them. Raises ``BadSetting``."""
-    try:
-        text = file.read_bytes()
-    except OSError as error:
-        raise BadSetting(f"{file}: {error.strerror}; CONFIG names the autoscaler.yaml to start with") from error
-    loaded = config.load(text, str(file))
-    for name, service in loaded.services.items():
-        where = f"services.{name}"
-        try:
-            schedule.compile_schedule(service.schedule, f"{where}.schedule")
-        except BadSetting as error:
-            raise BadSetting(f"{file}: {error}") from error
+def check_config(file: Path) -> Config:
+    """The settings of an operator, checked as the autoscaler checks them, templates included. Raises ``BadSetting``."""
+    if not file.is_file():
+        raise BadSetting(f"{file}: no such file; CONFIG names the autoscaler.yaml to start with")
+    config, _ = read_services(str(file))
+    for name, service in config.services.items():
         if service.template is None:
-            raise BadSetting(f"{file}: {where}.template: missing; name the YAML that `az container export` wrote")
-        template = file.parent / service.template
-        if not template.is_file():
             raise BadSetting(
-                f"{file}: {where}.template: {service.template} is not there; the path is relative to {file.name}"
+                f"{file.name}: services.{name}.template: missing; name the YAML that `az container export` wrote"
             )
-        Template.read(template.read_bytes(), str(template))
-    return loaded
+    return config

@@ -156,7 +156,7 @@ def write_stamp(stamp: Path, print_: str) -> None:
 
 def make_venv() -> None:
     """Create ``.venv``, or create it again where an earlier set-up did not get as far as pip."""
-    if PYTHON.exists() and quiet([str(PYTHON), "-m", "pip", "--version"]) == 0:
+    if PYTHON.exists() and glob.glob(f"{VENV}/lib/python3*/site-packages/pip/__main__.py"):
         return
     progress = Progress("Python environment .venv")
     made = subprocess.run(
@@ -173,16 +173,6 @@ def make_venv() -> None:
             )
         raise SetupFailed(f".venv could not be made: {last_line(said)}")
     progress.close("made")
-
-
-def quiet(command: list[str]) -> int:
-    """The exit status of a command nobody needs to see; 127 where it cannot start."""
-    try:
-        return subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
-        ).returncode
-    except OSError:
-        return 127
 
 
 def install_packages() -> None:

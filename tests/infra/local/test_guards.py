@@ -14,7 +14,18 @@ from infra.local.places import ROOT, Ports, read_ports
 from scaler.errors import BadSetting
 from tests.infra.local.trivial import free_port
 
-TEMPLATE = "location: westeurope\nproperties: {containers: [{name: iris, properties: {image: iris}}]}\n"
+TEMPLATE = """
+location: westeurope
+properties:
+  containers:
+  - name: iris
+    properties:
+      image: registry/iris:1
+      ports: [{port: 8000}]
+      resources: {requests: {cpu: 1.0, memoryInGB: 1.5}}
+  ipAddress: {ports: [{port: 8000}], type: Public}
+  osType: Linux
+"""
 
 
 def free_ports() -> Ports:
@@ -86,15 +97,18 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("service", "sentence"),
     [
-        ("{template: replica.yaml, replicas: {min: 3, max: 1}}", ": services.iris.replicas: min 3 is above max 1"),
-        ("{template: replica.yaml, colour: red}", ": services.iris.colour: unknown key"),
+        (
+            "{template: replica.yaml, replicas: {min: 3, max: 1}}",
+            "autoscaler.yaml: services.iris.replicas: min 3 is above max 1",
+        ),
+        ("{template: replica.yaml, colour: red}", "autoscaler.yaml: services.iris.colour: unknown key"),
         (
             "{template: replica.yaml, schedule: {timezone: Mars/Base}}",
-            ": services.iris.schedule.timezone: 'Mars/Base' is no time zone",
+            "autoscaler.yaml: services.iris.schedule.timezone: 'Mars/Base' is no time zone",
         ),
-        ("{template: other.yaml}", ": services.iris.template: other.yaml is not there"),
-        ("{}", ": services.iris.template: missing"),
-        ("[", ":1: not readable as YAML"),
+        ("{template: other.yaml}", "other.yaml: cannot be read: No such file"),
+        ("{}", "autoscaler.yaml: services.iris.template: missing"),
+        ("[", "autoscaler.yaml:1: not readable as YAML"),
     ],
 )
 def test_wrong_settings_are_refused_with_file_and_path(tmp_path: Path, service: str, sentence: str) -> None:
@@ -103,7 +117,7 @@ def test_wrong_settings_are_refused_with_file_and_path(tmp_path: Path, service: 
     file.write_text(f"services: {{iris: {service}}}")
     with pytest.raises(BadSetting) as refused:
         check_config(file)
-    assert str(refused.value).startswith(f"{file}{sentence}")
+    assert sentence in str(refused.value)
 
 
 def test_a_template_without_containers_is_refused(tmp_path: Path) -> None:
@@ -114,7 +128,7 @@ def test_a_template_without_containers_is_refused(tmp_path: Path) -> None:
 
 
 def test_settings_that_are_not_there_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadSetting, match=r"none.yaml: No such file or directory; CONFIG names"):
+    with pytest.raises(BadSetting, match=r"none.yaml: no such file; CONFIG names"):
         check_config(tmp_path / "none.yaml")
 
 
@@ -122,7 +136,7 @@ def test_settings_that_are_not_there_are_refused(tmp_path: Path) -> None:
     ("arguments", "variables", "sentence"),
     [
         (["up"], {"FRONT_PORT": "http"}, "up: FRONT_PORT='http' is no usable port"),
-        (["up", "--config", "nowhere.yaml"], {}, "up: nowhere.yaml: No such file or directory"),
+        (["up", "--config", "nowhere.yaml"], {}, "up: nowhere.yaml: no such file; CONFIG names"),
         (["demo", "--trace", "nowhere.csv"], {}, "demo: nowhere.csv: No such file or directory"),
     ],
 )
