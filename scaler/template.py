@@ -126,6 +126,7 @@ def _stripped(raw: Json) -> Json:
     """Without what belongs to the group that was exported, or is Azure's to say."""
     body = {k: v for k, v in raw.items() if k not in OF_THE_GROUP}
     properties = {k: v for k, v in body["properties"].items() if k not in SET_BY_AZURE}
+    properties.setdefault("osType", "Linux")  # Azure insists on it, and nothing else is possible
     for key in ("containers", "initContainers"):
         if key in properties:
             properties[key] = [_without_view(c) for c in properties[key]]

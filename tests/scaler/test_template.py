@@ -163,6 +163,7 @@ def test_the_hash_changes_with_what_makes_another_replica(path: str, value: Any)
         (f"{SERVER}/resources/requests/cpu", 1),
         (f"{SERVER}/instanceView", ...),
         (f"{SERVER}/command", ...),
+        ("properties/osType", ...),
     ],
 )
 def test_the_hash_stays_with_what_does_not(path: str, value: Any) -> None:
