@@ -1,6 +1,7 @@
 """The triggers of the Function App; every function is one call into ``scaler``.
 
-Keys: reading and changing are separate functions, so an operator can hand out a key that only reads. A wake may come by
+Reading and changing are separate functions, so an operator can hand out a key that only reads. With Entra ID before it
+(AUTOSCALER_AUTH=entra) the host asks for no key, and the app for roles. A wake may come by
 queue as well as by HTTP, so that whatever can write a message can cause a tick.
 """
 
@@ -10,8 +11,8 @@ import azure.functions as func
 
 from scaler.web.functions import Entry
 
-app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 entry = Entry()
+app = func.FunctionApp(http_auth_level=entry.auth_level)
 
 
 @app.timer_trigger(arg_name="timer", schedule="%AUTOSCALER_TICK_SCHEDULE%", run_on_startup=False)

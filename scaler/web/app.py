@@ -9,14 +9,18 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route, Router
+from starlette.types import ASGIApp
 
 from scaler.web import dashboard, metrics, openapi
+from scaler.web.access import Access, Gate
 from scaler.web.changing import Changing
 from scaler.web.doors import Scaler
 from scaler.web.problems import HANDLERS
+from scaler.web.rates import Limiter
 from scaler.web.reading import Reading, answer
 
 STALE_AFTER_S = 120.0
+KEYS = Access()
 
 
 def app(
@@ -24,12 +28,13 @@ def app(
     clock: Callable[[], float],
     *,
     stale_after_s: float = STALE_AFTER_S,
-    easy_auth: bool = False,
-) -> Starlette:
+    access: Access = KEYS,
+    limited: bool = False,
+) -> ASGIApp:
     """The app. ``scaler_factory`` is called by each request that needs the scaler, and is to give the same one;
-    ``clock`` gives epoch seconds. ``easy_auth``: the platform checks who calls, and sets X-MS-CLIENT-PRINCIPAL-NAME."""
+    ``clock`` gives epoch seconds. ``limited``: a caller that comes too often is told to wait."""
     reading = Reading(scaler_factory, clock)
-    changing = Changing(scaler_factory, clock, easy_auth=easy_auth)
+    changing = Changing(scaler_factory, clock, access=access)
     open_doors = _Open(scaler_factory, clock, stale_after_s)
     one = "/services/{service}"
     routes = [
@@ -52,7 +57,8 @@ def app(
     # No redirects for a slash too many: behind a gateway they would name a host that nobody outside can reach.
     served = Starlette(routes=[Mount("/api", Router(routes, redirect_slashes=False))], exception_handlers=HANDLERS)
     served.router.redirect_slashes = False
-    return served
+    gated = Gate(served, access)
+    return Limiter(gated, clock) if limited else gated
 
 
 Handler = Callable[[Request], Awaitable[Response]]

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from scaler.web import views
+from scaler.web.access import Access
 from scaler.web.bodies import convert, iso, read_json
 from scaler.web.doors import Report, Scaler, actor, known
 from scaler.web.pins import in_force, line, listed, read_pin, tag
@@ -64,16 +65,16 @@ class Event(Struct, kw_only=True):
 class Changing:
     """Handlers of PUT, DELETE and POST."""
 
-    def __init__(self, scaler: Callable[[], Scaler], clock: Callable[[], float], *, easy_auth: bool) -> None:
+    def __init__(self, scaler: Callable[[], Scaler], clock: Callable[[], float], *, access: Access) -> None:
         self._scaler = scaler
         self._clock = clock
-        self._easy_auth = easy_auth
+        self._access = access
 
     async def put_pin(self, request: Request) -> Response:
         scaler, now = self._scaler(), self._clock()
         name = known(scaler, request.path_params["service"])
         body, pin = read_pin(await read_json(request), service=scaler.config.services[name], now=now)
-        pin = replace(pin, actor=actor(request, body.actor, easy_auth=self._easy_auth))
+        pin = replace(pin, actor=actor(request, body.actor, access=self._access))
         stored = await scaler.store.load(name)
         etag = stored.pin_etag if in_force(stored.pin, now) else None
         if _preconditions(request, etag):
@@ -92,7 +93,7 @@ class Changing:
         stored = await scaler.store.load(name)
         guarded = _preconditions(request, stored.pin_etag if in_force(stored.pin, now) else None)
         removed = await scaler.store.remove_pin(name, etag=stored.pin_etag if guarded else None)
-        who = actor(request, body.actor, easy_auth=self._easy_auth)
+        who = actor(request, body.actor, access=self._access)
         self._audit("unpin", name, who, line(body.reason, "reason"), removed=removed)
         effect = await self._tick(scaler, name, "admin")
         return answer(
@@ -109,7 +110,7 @@ class Changing:
         scaler = self._scaler()
         name = known(scaler, request.path_params["service"])
         body = await _reasoned(request)
-        who = actor(request, body.actor, easy_auth=self._easy_auth)
+        who = actor(request, body.actor, access=self._access)
         if cause == "admin":
             self._audit("tick", name, who, line(body.reason, "reason"))
         effect = await self._tick(scaler, name, cause)

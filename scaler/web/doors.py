@@ -10,6 +10,7 @@ from starlette.requests import Request
 from scaler.config import Config
 from scaler.model import Decision
 from scaler.ports import Store
+from scaler.web.access import PRINCIPAL_NAME, Access
 from scaler.web.pins import line
 from scaler.web.problems import Problem
 
@@ -35,11 +36,11 @@ class Scaler(Protocol):
     async def tick(self, now: float, *, cause: str, only: str | None = None) -> Sequence[Report]: ...
 
 
-def actor(request: Request, claimed: str | None, *, easy_auth: bool) -> str:
+def actor(request: Request, claimed: str | None, *, access: Access) -> str:
     """Who changes something. Easy Auth's name only where Easy Auth is on, for otherwise anybody can send that header;
     with a key it is ``key`` and the name the caller claims."""
-    if easy_auth and (name := request.headers.get("x-ms-client-principal-name", "").strip()):
-        return line(name, "x-ms-client-principal-name")
+    if access.platform and (name := request.headers.get(PRINCIPAL_NAME, "").strip()):
+        return line(name, PRINCIPAL_NAME)
     name = line(claimed if claimed is not None else request.headers.get("x-actor", ""), "actor")
     return f"key ({name})" if name else "key"
 

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlencode, urlsplit
 
@@ -30,9 +30,15 @@ log = logging.getLogger("scaler.web")
 class Entry:
     """What the functions call. Nothing is read, imported or connected before the first call needs it."""
 
-    def __init__(self, build: Callable[[], Scaler] | None = None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        build: Callable[[], Scaler] | None = None,
+        clock: Callable[[], float] = time.time,
+        env: Mapping[str, str] = os.environ,
+    ) -> None:
         self.scaler = Once(build or from_environment)
         self._clock = clock
+        self._env = env
         self._app: ASGIApp | None = None
 
     async def tick(self) -> None:
@@ -51,10 +57,25 @@ class Entry:
     async def http(self, request: func.HttpRequest) -> func.HttpResponse:
         """Any HTTP function: the app knows the routes."""
         if self._app is None:
-            from scaler.web.app import app  # noqa: PLC0415 - a timer's instance never needs it
-
-            self._app = app(self.scaler, self._clock)
+            self._app = self._served()
         return await answer(self._app, request)
+
+    def _served(self) -> ASGIApp:
+        from scaler.web.access import Access  # noqa: PLC0415 - a timer's instance never needs it
+        from scaler.web.app import app  # noqa: PLC0415
+        from scaler.web.problems import Problem, document  # noqa: PLC0415
+
+        try:
+            return app(self.scaler, self._clock, access=Access.read(self._env), limited=True)
+        except BadSetting as error:
+            log.error("nobody is let in: %s", error)
+            return document(Problem(500, "bad-setting", str(error)))
+
+    @property
+    def auth_level(self) -> func.AuthLevel:
+        """What the host asks for: a key, or nothing where Entra ID stands before it and the app asks for roles."""
+        entra = self._env.get("AUTOSCALER_AUTH", "").strip() == "entra"
+        return func.AuthLevel.ANONYMOUS if entra else func.AuthLevel.FUNCTION
 
     async def _tick(self, cause: str, only: str | None) -> None:
         try:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scaler.errors import Unavailable
+from scaler.web.access import Access
 from scaler.web.bodies import iso
 from tests.web.doors import Door, problem
 from tests.web.doors import door as open_door
@@ -196,8 +197,8 @@ async def test_who_pinned_is_the_key_and_the_name_that_the_caller_claims(door: D
 
 async def test_the_name_of_the_platform_counts_only_where_the_platform_checks_it() -> None:
     claimed = {"x-ms-client-principal-name": "boss@contoso.com"}
-    for easy_auth, actor in ((False, "key"), (True, "boss@contoso.com")):
-        async with open_door(easy_auth=easy_auth) as door:
+    for platform, actor in ((False, "key"), (True, "boss@contoso.com")):
+        async with open_door(access=Access(platform=platform)) as door:
             await door.call("PUT", "services/iris/pin", json={"replicas": 2}, headers=claimed)
             assert (await door.call("GET", "services/iris/pin")).json()["pin"]["actor"] == actor
 

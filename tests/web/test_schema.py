@@ -6,14 +6,15 @@ import asyncio
 from typing import Any
 
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, settings
-from schemathesis.checks import CHECKS
 
 from scaler.web.app import app
 from scaler.web.openapi import document
 from tests.web.doors import scaler_of
 from tests.world import World
+
+schemathesis = pytest.importorskip("schemathesis")
+CHECKS = pytest.importorskip("schemathesis.checks").CHECKS
 
 WORLD = World()
 SCALER = scaler_of(WORLD)
@@ -44,14 +45,14 @@ def _run(case: Any) -> None:
     case.validate_response(response, excluded_checks=[CHECKS.get_one(name) for name in excluded])
 
 
-@SCHEMA.parametrize()
+@SCHEMA.parametrize()  # type: ignore[untyped-decorator]
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_door_answers_as_the_document_says(case: Any) -> None:
     _run(case)
 
 
 @pytest.mark.verify
-@SCHEMA.parametrize()
+@SCHEMA.parametrize()  # type: ignore[untyped-decorator]
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_door_answers_as_the_document_says_many_times(case: Any) -> None:
     _run(case)
