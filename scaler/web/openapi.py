@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from scaler.web.changing import ORIGIN as ORIGIN_PATTERN
 from scaler.web.reading import CURSOR
-from scaler.web.schemas import SCHEMAS
+from scaler.web.schemas import LINE, SCHEMAS
 
 Json = dict[str, Any]
 
@@ -48,7 +49,7 @@ ORIGIN = {
     "in": "header",
     "required": True,
     "description": "Who asks.",
-    "schema": {"type": "string", "pattern": "^[!-~]+$"},
+    "schema": {"type": "string", "pattern": ORIGIN_PATTERN},
 }
 
 
@@ -288,9 +289,8 @@ def document() -> Json:
                     "description": "A service of autoscaler.yaml.",
                     "schema": {"type": "string"},
                 },
-                "actor": _header(
-                    "x-actor", "Who you are; recorded beside the key. `actor` in the body goes before it."
-                ),
+                "actor": _header("x-actor", "Who you are; recorded beside the key. `actor` in the body goes before it.")
+                | {"schema": LINE},
             },
             "responses": {
                 "problem": {"description": "Refused, or failed: the document says why.", "content": _PROBLEM_CONTENT}
