@@ -51,9 +51,9 @@ def load(file: Path) -> dict[str, Program]:
     except OSError as error:
         raise BadSetting(f"--images {file}: {error.strerror}; give a file that can be read") from error
     except msgspec.MsgspecError as error:
-        raise BadSetting(
-            f"--images {file}: {error}; expected `pattern: {{command: [program, …], environment: {{NAME: value}}}}`"
-        ) from error
+        problem = " ".join(str(error).split())
+        form = "`pattern: {command: [program, …], environment: {NAME: value}}`, all of them text"
+        raise BadSetting(f"--images {file}: {problem}; expected {form}") from error
 
 
 def launch(images: dict[str, Program], group: Group, container: str, run: str) -> Launch:

@@ -20,7 +20,7 @@ from infra.local.arm.store import Memory, Store
 
 MOST_LOG_BYTES = 4 * 1024 * 1024
 LONGEST_SLEEP_S = 3600.0
-SAMPLE_S = 5.0
+SAMPLE_S = 2.0
 
 
 class Keeper:
