@@ -246,7 +246,7 @@ def _retries() -> Json:
         "retriable_status_codes": [503],
         "retriable_headers": [{"name": RETRY_HEADER, "present_match": True}],
         "num_retries": 10_000,
-        "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.5s"},
+        "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.25s"},
         "retry_priority": {
             "name": "envoy.retry_priorities.previous_priorities",
             "typed_config": {

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from scaler.front.layout import DISCOVERY, HOLD, POLL_S, Address, Json, Layout, seconds, socket
 
+HEALTH_PATH = "/readyz"
 UNLIMITED = 1_000_000_000
 
 
@@ -43,8 +44,12 @@ def _replicas(layout: Layout, name: str) -> Json:
         "connect_timeout": "2s",
         "eds_cluster_config": {"service_name": name, "eds_config": _eds(layout)},
         "load_balancing_policy": _least_request(),
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},  # an ejected replica gets nothing, ever
+        # An ejected replica gets nothing, ever; and who is ejected or healthy again is so at once, not a second later.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}, "update_merge_window": "0s"},
         "outlier_detection": _outliers(),
+        "health_checks": [_health_check(name)],
+        "ignore_health_on_host_removal": True,  # who is taken from the list is gone from it, healthy or not
+        "close_connections_on_host_health_failure": True,  # what it had in hand is tried elsewhere
         "circuit_breakers": _breakers(),
         "typed_extension_protocol_options": _http(idle_s=4),
     }
@@ -83,16 +88,33 @@ def _outliers() -> Json:
     """
     return {
         "split_external_local_origin_errors": True,
-        "consecutive_local_origin_failure": 2,
+        "consecutive_local_origin_failure": 1,
         "enforcing_consecutive_local_origin_failure": 100,
         "enforcing_local_origin_success_rate": 0,
         "enforcing_consecutive_5xx": 0,
         "enforcing_consecutive_gateway_failure": 0,
         "enforcing_success_rate": 100,
-        "interval": "1s",
+        "interval": "0.5s",
         "base_ejection_time": "1s",
         "max_ejection_time": "5s",
         "max_ejection_percent": 100,
+    }
+
+
+def _health_check(name: str) -> Json:
+    """Whether anybody answers, whatever the answer: readiness is the tick's business, and comes as the list.
+
+    It finds who hangs (three times 5 s without an answer), and keeps who is dead from being tried again and again.
+    """
+    return {
+        "http_health_check": {"host": name, "path": HEALTH_PATH, "expected_statuses": [{"start": 100, "end": 600}]},
+        "timeout": "5s",
+        "interval": "2s",
+        "unhealthy_interval": "1s",
+        "no_traffic_interval": "2s",
+        "no_traffic_healthy_interval": "2s",
+        "healthy_threshold": 1,
+        "unhealthy_threshold": 3,
     }
 
 

