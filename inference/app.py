@@ -11,29 +11,26 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from inference import metrics
+from inference import metrics, v2_routes
+from inference.doors import predictions
 from inference.errors import Refused
 from inference.handling import Waiting, arrive, authorise, compute, problem
 from inference.lifecycle import Event
 from inference.service import Service
-from inference.wire import Outputs
 
 Handler = Callable[[Service, Request], Awaitable[Response]]
 
 
-def predictions(outputs: Outputs, begin: int, end: int) -> bytes:
-    """The body of an answer of /predict."""
-    return b'{"predictions":' + outputs.text(begin, end) + b"}"
-
-
 async def predict(service: Service, request: Request) -> Response:
-    body, served = await arrive(service, request, service.default())
+    served = service.find(request.path_params.get("model", service.default()))
+    body = await arrive(service, request, served)
     try:
-        job = Waiting(*served.model.reader.read(body), encode=predictions)
+        payload, rows = served.model.reader.read(body)
     except Refused:
         service.meter.failed += 1
         raise
-    return Response(await compute(service, request, served, job), media_type="application/json")
+    answer = await compute(service, request, served, Waiting(payload, rows, predictions))
+    return Response(answer, media_type="application/json")
 
 
 async def home(service: Service, request: Request) -> Response:
@@ -99,11 +96,25 @@ def routes() -> list[tuple[str, list[str], Handler]]:
     return [
         ("/", ["GET"], home),
         ("/predict", ["POST"], predict),
+        ("/models/{model}/predict", ["POST"], predict),
         ("/healthz", ["GET"], healthz),
         ("/readyz", ["GET"], readyz),
         ("/stats", ["GET"], stats),
         ("/metrics", ["GET"], metrics.metrics),
         ("/drain", ["POST", "DELETE"], drain),
+        ("/v2", ["GET"], v2_routes.server),
+        ("/v2/health/live", ["GET"], v2_routes.live),
+        ("/v2/health/ready", ["GET"], v2_routes.ready),
+        ("/v2/repository/index", ["POST"], v2_routes.index),
+        *[
+            ("/v2/models/{model}" + version + path, methods, handler)
+            for version in ("", "/versions/{version}")
+            for path, methods, handler in (
+                ("", ["GET"], v2_routes.model),
+                ("/ready", ["GET"], v2_routes.model_ready),
+                ("/infer", ["POST"], v2_routes.infer),
+            )
+        ],
     ]
 
 

@@ -74,16 +74,15 @@ def shorter(timeout_s: float, header: bytes) -> float:
     return min(timeout_s, int(header) / 1e3) if header.isdigit() and int(header) else timeout_s
 
 
-async def arrive(service: Service, request: Request, name: str) -> tuple[bytes, Served]:
-    """The body and the model of a counted arrival; what fails before the queue is counted as failed."""
-    served = service.find(name)
+async def arrive(service: Service, request: Request, served: Served) -> bytes:
+    """The body of a counted arrival; what fails before the queue is counted as failed."""
     service.admit(served)
     try:
         body = await read_body(request, service.settings.max_body_bytes)
     except (Refused, ClientDisconnect):
         service.meter.failed += 1
         raise
-    return body, served
+    return body
 
 
 def authorise(service: Service, request: Request) -> None:

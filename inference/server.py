@@ -17,6 +17,7 @@ from typing import Any
 import uvicorn
 
 from inference import app
+from inference.connection import Connection, sweep_all
 from inference.errors import BadSetting
 from inference.lifecycle import Event, Phase
 from inference.service import EXPIRE_EVERY_S, Service
@@ -85,6 +86,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         self._run(self._service.start())
         self._run(self._expire())
+        self._run(sweep_all(self.server_state.connections))
 
     async def _expire(self) -> None:
         while not self.should_exit:
@@ -114,7 +116,7 @@ def serve(settings: Settings, bound: socket.socket) -> int:
     config = uvicorn.Config(
         app.build(service),
         loop="uvloop",
-        http="httptools",
+        http=Connection.serving(service),
         ws="none",
         lifespan="off",
         log_config=None,

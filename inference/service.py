@@ -128,6 +128,10 @@ class Service:
             return "The queue is full."
         return ""
 
+    def traced(self, traceparent: bytes) -> bool:
+        """Whether a request with this header becomes a span, and so goes the Starlette way."""
+        return False
+
     # -- one request
 
     def default(self) -> str:

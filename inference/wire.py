@@ -60,7 +60,7 @@ class Signature:
         return self.row_numbers * np.dtype(self.dtype).itemsize
 
 
-def _nested(depth: int, leaf: type) -> Any:
+def nested(depth: int, leaf: type) -> Any:
     kind: Any = leaf
     for _ in range(depth):
         kind = list[kind]
@@ -73,7 +73,7 @@ class RowsReader:
     def __init__(self, signature: Signature) -> None:
         code = CODES[signature.dtype]
         leaf: type = bool if code == "?" else float if code in "fde" else int
-        body = msgspec.defstruct("Body", [("data", _nested(len(signature.row_shape) + 1, leaf))])
+        body = msgspec.defstruct("Body", [("data", nested(len(signature.row_shape) + 1, leaf))])
         self._decode = msgspec.json.Decoder(body).decode
         self._signature = signature
         self._numbers = signature.row_numbers
@@ -93,34 +93,34 @@ class RowsReader:
             raise Refused(400, f"The body is not JSON: {error}") from None
         return self.pack(rows), len(rows)
 
-    def pack(self, rows: Sequence[Any]) -> bytes:
+    def pack(self, rows: Sequence[Any], path: str = "$.data") -> bytes:
         """Nested rows as bytes; raises Refused with the path of a row of the wrong shape or a number too large."""
         if not rows:
-            raise Refused(400, "The body is not as expected: at least one row is needed - at `$.data`")
+            raise Refused(400, f"The body is not as expected: at least one row is needed - at `{path}`")
         try:
             if self._flat:
                 if len(rows) == 1 and len(rows[0]) == self._numbers:
                     return self._pack(*rows[0])
                 return b"".join([self._pack(*row) for row in rows])
             shape = self._signature.row_shape
-            return b"".join([self._pack(*_flatten(row, shape, f"$.data[{i}]")) for i, row in enumerate(rows)])
+            return b"".join([self._pack(*_flatten(row, shape, f"{path}[{i}]")) for i, row in enumerate(rows)])
         except (struct.error, OverflowError):
-            raise Refused(400, self._why(rows)) from None
+            raise Refused(400, self._why(rows, path)) from None
 
-    def _why(self, rows: Sequence[Any]) -> str:
+    def _why(self, rows: Sequence[Any], path: str) -> str:
         shape = self._signature.row_shape
         for i, row in enumerate(rows):
             try:
-                self._pack(*_flatten(row, shape, f"$.data[{i}]"))
+                self._pack(*_flatten(row, shape, f"{path}[{i}]"))
             except Refused as refused:
                 return refused.detail
             except (struct.error, OverflowError):
-                for path, value in _leaves(row, f"$.data[{i}]"):
+                for where, value in _leaves(row, f"{path}[{i}]"):
                     try:
                         struct.pack(f"<{CODES[self._signature.dtype]}", value)
                     except (struct.error, OverflowError):
                         kind = self._signature.dtype
-                        return f"The body is not as expected: {value!r} does not fit {kind} - at `{path}`"
+                        return f"The body is not as expected: {value!r} does not fit {kind} - at `{where}`"
         raise AssertionError("a row that cannot be packed has a reason")
 
     def _quick(self, body: bytes) -> tuple[bytes, int] | None:
