@@ -17,7 +17,7 @@ SERVICE = "iris"
 TIMEZONE = "Europe/Berlin"
 SEED = 20_260_301
 MAX_REPLICAS = 5
-PINNED = 3
+PINNED = 2
 SLO_WAIT_S = 5.0
 HOLD_LIMIT_S = 60.0
 SCALE_IN_WINDOW_S = 10.0
@@ -37,7 +37,7 @@ BUILT_IN_PEAK = max(stretch.rate_to for stretch in WORKING_HOURS)
 OFF_HOURS = Stretch(name="off-hours", seconds=24, rate_from=1, rate_to=1)
 AFTER_HOURS = (
     Stretch(name="morning", seconds=14, rate_from=2, rate_to=2),
-    Stretch(name="pin", seconds=16, rate_from=2, rate_to=2),
+    Stretch(name="pin", seconds=24, rate_from=2, rate_to=2),
     Stretch(name="evening", seconds=8, rate_from=2, rate_to=2),
 )
 REPLICAS_AT_PEAK = 4

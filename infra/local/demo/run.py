@@ -6,7 +6,6 @@ import asyncio
 import math
 import os
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
@@ -121,7 +120,7 @@ class Demo:
                 for task in beside:
                     task.cancel()
                 await asyncio.gather(*beside, return_exceptions=True)
-            turns = await _all_turns(watcher, day)
+            turns = await _all_turns(watcher, day, screen)
         return Evidence(
             day=day,
             answers=player.answers,
@@ -186,10 +185,12 @@ async def _wait_for_zero(watcher: Watcher, day: Day) -> Sample | None:
     return await watcher.look()
 
 
-async def _all_turns(watcher: Watcher, day: Day) -> list[Turn]:
-    with suppress(aiohttp.ClientError, TimeoutError, OSError):
+async def _all_turns(watcher: Watcher, day: Day, screen: Screen) -> list[Turn]:
+    try:
         return await watcher.decisions(day.starts_at - 1)
-    return []
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        screen.say(f"the recorded decisions could not be read: {error}")
+        return []
 
 
 def _line(check: Expectation) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -115,13 +115,13 @@ class Watcher:
     async def decisions(self, since: float) -> list[Turn]:
         """Every decision recorded since then, oldest first."""
         turns: list[Turn] = []
-        cursor: str | None = None
+        query = {"since": datetime.fromtimestamp(since, UTC).isoformat(), "limit": str(PAGE)}
         while True:
-            query = {"since": f"{since:.3f}", "limit": str(PAGE)} | ({"cursor": cursor} if cursor else {})
             page = await self._read(f"{self._service}/decisions", query)
             turns += [_turn(row) for row in page["decisions"]]
-            if (cursor := page["next"]) is None:
+            if page["next"] is None:
                 return turns[::-1]
+            query["cursor"] = page["next"]
 
     async def pin(self, replicas: int, for_s: int, reason: str) -> None:
         """Pin a count over HTTP; it ends by itself."""
