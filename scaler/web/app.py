@@ -44,6 +44,8 @@ def app(
         _route(f"{one}/decisions", GET=reading.decisions),
         _route(f"{one}/explain", GET=reading.explain),
         _route(f"{one}/schedule", GET=reading.schedule),
+        _route(f"{one}/history", GET=reading.history),
+        _route(f"{one}/chart", GET=reading.chart),
         _route(f"{one}/forecast", GET=reading.forecast),
         _route(f"{one}/tick", POST=changing.tick),
         _route(f"{one}/wake", POST=changing.wake),

@@ -109,6 +109,14 @@ def query_number(request: Request, name: str, default: int, least: int, most: in
     return int(text)
 
 
+def query_flag(request: Request, name: str) -> bool:
+    """``true`` or ``false`` of the query string; false when it is not given."""
+    text = request.query_params.get(name, "false")
+    if text not in ("true", "false"):
+        raise Problem(422, "bad-query", f"{name}: expected true or false.")
+    return text == "true"
+
+
 def query_instant(request: Request, name: str) -> float | None:
     """A time of the query string; None when it is not given. A ``+`` that arrived as a space is mended."""
     text = request.query_params.get(name)

@@ -12,11 +12,14 @@ from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
+from scaler.model import Pin
+from scaler.ports import Stored
 from scaler.web import views
 from scaler.web.access import Access
-from scaler.web.bodies import convert, iso, read_json
+from scaler.web.bodies import convert, iso, query_flag, read_json
 from scaler.web.doors import Report, Scaler, actor, known
 from scaler.web.pins import in_force, line, listed, read_pin, tag
+from scaler.web.preview import decision_with
 from scaler.web.problems import Problem
 from scaler.web.reading import answer
 
@@ -78,6 +81,8 @@ class Changing:
         body, pin = read_pin(await read_json(request), service=scaler.config.services[name], now=now)
         pin = replace(pin, actor=actor(request, body.actor, access=self._access))
         stored = await scaler.store.load(name)
+        if query_flag(request, "dry_run"):
+            return answer({"service": name, "pin": views.pin_view(pin), "effect": _preview(scaler, stored, pin, now)})
         etag = stored.pin_etag if in_force(stored.pin, now) else None
         if _preconditions(request, etag):
             written = await scaler.store.write_pin(name, pin, etag=stored.pin_etag, create=stored.pin_etag is None)
@@ -93,6 +98,9 @@ class Changing:
         name = known(scaler, request.path_params["service"])
         body = await _reasoned(request)
         stored = await scaler.store.load(name)
+        if query_flag(request, "dry_run"):
+            there = in_force(stored.pin, now) is not None
+            return answer({"service": name, "removed": there, "effect": _preview(scaler, stored, None, now)})
         guarded = _preconditions(request, stored.pin_etag if in_force(stored.pin, now) else None)
         removed = await scaler.store.remove_pin(name, etag=stored.pin_etag if guarded else None)
         who = actor(request, body.actor, access=self._access)
@@ -191,6 +199,11 @@ class Changing:
 async def _reasoned(request: Request) -> Reasoned:
     raw = await read_json(request)
     return convert({} if raw is None else raw, Reasoned, "body")
+
+
+def _preview(scaler: Scaler, stored: Stored, pin: Pin | None, now: float) -> views.Json:
+    decision = decision_with(stored, stored.service, scaler.config.services[stored.service], pin, now)
+    return views.effect_view("preview", decision)
 
 
 def _preconditions(request: Request, etag: str | None) -> bool:

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from scaler.web.changing import ORIGIN as ORIGIN_PATTERN
-from scaler.web.reading import CURSOR
+from scaler.web.reading import CURSOR, HISTORY_MINUTES
 from scaler.web.schemas import LINE, SCHEMAS
 
 Json = dict[str, Any]
@@ -44,6 +44,12 @@ IF_MATCH = _header("If-Match", "Only if the pin still is the one with this ETag.
 IF_NONE_MATCH = _header("If-None-Match", "`*`: only if there is no pin yet.")
 
 
+PAST = [
+    _query("minutes", "So long a span.", {"type": "integer", "minimum": 5, "maximum": HISTORY_MINUTES, "default": 360}),
+    _query("points", "In so many points.", {"type": "integer", "minimum": 10, "maximum": 1000, "default": 240}),
+    _query("until", "The end of the span; now when not given.", TIME),
+]
+DRY_RUN = _query("dry_run", "Only say what would come of it.", {"enum": ["true", "false"]})
 ORIGIN = {
     "name": "WebHook-Request-Origin",
     "in": "header",
@@ -106,6 +112,25 @@ def _reads() -> Json:
                 "responses": {"200": _ok("Schedule", "The periods, without gaps."), **_problems(404, 422)},
             },
         },
+        "/services/{service}/history": {
+            "parameters": [SERVICE, *PAST],
+            "get": {
+                "operationId": "history",
+                "summary": "Load, replicas and what was in force, as equally wide points",
+                "responses": {"200": _ok("History", "The points, column by column."), **_problems(404, 422)},
+            },
+        },
+        "/services/{service}/chart": {
+            "parameters": [SERVICE, *PAST],
+            "get": {
+                "operationId": "chart",
+                "summary": "The history as a picture",
+                "responses": {
+                    "200": {"description": "SVG.", "content": {"image/svg+xml": {"schema": {"type": "string"}}}},
+                    **_problems(404, 422),
+                },
+            },
+        },
         "/services/{service}/forecast": {
             "parameters": [SERVICE],
             "get": {
@@ -142,14 +167,14 @@ def _pin() -> Json:
             "put": {
                 "operationId": "pin",
                 "summary": "Hold a count, or keep it within a span, until a time",
-                "parameters": [IF_MATCH, IF_NONE_MATCH, {"$ref": "#/components/parameters/actor"}],
+                "parameters": [DRY_RUN, IF_MATCH, IF_NONE_MATCH, {"$ref": "#/components/parameters/actor"}],
                 "requestBody": _body("PinBody", required=True),
                 "responses": {**told, **_problems(400, 404, 412, 413, 415, 422)},
             },
             "delete": {
                 "operationId": "unpin",
                 "summary": "Take the pin away; without one nothing happens",
-                "parameters": [IF_MATCH, {"$ref": "#/components/parameters/actor"}],
+                "parameters": [DRY_RUN, IF_MATCH, {"$ref": "#/components/parameters/actor"}],
                 "requestBody": _body("Reasoned", required=False),
                 "responses": {**gone, **_problems(400, 404, 412, 413, 415, 422)},
             },

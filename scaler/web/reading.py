@@ -17,12 +17,15 @@ from scaler.schedule import compile_schedule, preview
 from scaler.web import views
 from scaler.web.bodies import YEAR_3000, iso, query_instant, query_number
 from scaler.web.doors import Scaler, known
+from scaler.web.history import CARRIED_S, History, Point, binned, columns, starts
+from scaler.web.picture import picture
 from scaler.web.pins import in_force, listed, tag
 from scaler.web.problems import Problem
 
 PAGE = 100
 CURSOR = r"^[0-9]{15}-[0-9A-Za-z_.-]{1,80}$"
 PAGE_LIMIT = 1000
+HISTORY_MINUTES = 31 * 24 * 60
 LOOK_BACK_S = 24 * 3600.0
 
 
@@ -38,6 +41,7 @@ class Reading:
     def __init__(self, scaler: Callable[[], Scaler], clock: Callable[[], float]) -> None:
         self._scaler = scaler
         self._clock = clock
+        self._history = History()
 
     async def services(self, _: Request) -> Response:
         scaler, now = self._scaler(), self._clock()
@@ -109,6 +113,28 @@ class Reading:
         zone = ZoneInfo(text.timezone)
         shown = [views.period_view(p, zone) for p in periods]
         return answer({"service": name, "timezone": text.timezone, "days": days, "periods": shown})
+
+    async def history(self, request: Request) -> Response:
+        name, points, since, until = await self._past(request)
+        told = {"service": name, "since": iso(since), "until": iso(until), "step_s": (until - since) / len(points)}
+        return answer(told | {"points": columns(points), "starts": starts(points)})
+
+    async def chart(self, request: Request) -> Response:
+        name, points, since, until = await self._past(request)
+        service = self._scaler().config.services[name]
+        zone = ZoneInfo(service.schedule.timezone)
+        svg = picture(points, since, until, zone=zone, name=name, bound=service.replicas.max)
+        return Response(svg, headers={"cache-control": "no-store"}, media_type="image/svg+xml")
+
+    async def _past(self, request: Request) -> tuple[str, list[Point], float, float]:
+        scaler, now = self._scaler(), self._clock()
+        name = known(scaler, request.path_params["service"])
+        minutes = query_number(request, "minutes", 360, 5, HISTORY_MINUTES)
+        bins = query_number(request, "points", 240, 10, 1000)
+        until = query_instant(request, "until") or now
+        since = max(0.0, until - minutes * 60)
+        ticks = await self._history.points(scaler.store, name, max(0.0, since - CARRIED_S), until, now)
+        return name, binned(ticks, since, until, bins), since, until
 
     async def forecast(self, request: Request) -> Response:
         name = known(self._scaler(), request.path_params["service"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from scaler.web.history import DRAWN
 from scaler.web.pins import ONE_LINE, TEXT_LIMIT
 
 Json = dict[str, Any]
@@ -156,6 +157,16 @@ SCHEMAS |= {
         periods=_list(
             _object(from_=TIME, to=TIME, min=COUNT, max=_or_null(COUNT), off=FLAG, wakes=FLAG, rule=_or_null(TEXT))
         ),
+    ),
+    "History": _object(
+        service=TEXT,
+        since=TIME,
+        until=TIME,
+        step_s={"type": "number"},
+        points=_object(
+            **{name: _list(_or_null({"type": "number"})) for name in DRAWN if name != "off"}, off=_list(FLAG)
+        ),
+        starts=_or_null(_object(count=COUNT, p50_s={"type": "number"}, p90_s={"type": "number"})),
     ),
     "Alert": {
         "type": "object",
