@@ -205,7 +205,6 @@ async def test_an_answer_that_is_not_as_agreed_teaches_nothing(reader: ReplicaSt
 @pytest.mark.parametrize(
     ("status", "headers"),
     [
-        ("302 Found", "Location: http://127.0.0.1:9/stats"),
         ("503 Service Unavailable", "X: y"),
         ("401 Unauthorized", "X: y"),
         ("204 No Content", "X: y"),
@@ -222,6 +221,14 @@ async def test_any_other_answer_teaches_nothing(reader: ReplicaStats, status: st
         if "OK" not in status:
             with pytest.raises(Unavailable, match=f"^replica {NAME}: "):
                 await reader.drain(replica(url), draining=True)
+
+
+async def test_a_redirect_is_not_followed_wherever_it_leads(reader: ReplicaStats) -> None:
+    async with answering(None, body()) as good:
+        headers = f"Location: {good}/stats"
+        async with answering(None, b"", status="307 Temporary Redirect", headers=headers) as url:
+            with pytest.raises(Unavailable, match="answered with 307"):
+                await reader.stats(replica(url))
 
 
 async def test_a_replica_that_is_not_there_is_given_up_at_once(reader: ReplicaStats) -> None:

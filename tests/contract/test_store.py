@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import count
 from typing import Any
 
@@ -248,6 +249,25 @@ async def test_decisions_come_newest_first_within_their_span(store: Store, servi
     assert list(await store.decisions(service, since=0.0, until=AT - 100_000.5, limit=1)) == rows[2:3]
     assert list(await store.decisions(service, since=AT + 1)) == []
     assert list(await store.decisions(service, since=AT + 1, until=AT)) == []
+
+
+async def test_no_decision_falls_between_two_looks(store: Store, service: str) -> None:
+    # The table is looked through in spans that end 900 s, 2700 s, … before the newest.
+    ages = [899.999, 900.0, 900.001, 2699.999, 2700.0, 2700.001]
+    for i, age in enumerate(ages):
+        await store.record(decision(service, AT - age, tick=f"t{i}"))
+    assert [row.tick for row in await store.decisions(service, since=0.0)] == [f"t{i}" for i in range(len(ages))]
+    some = await store.decisions(service, since=AT - 2700.0, until=AT - 900.0)
+    assert [row.tick for row in some] == ["t1", "t2", "t3", "t4"]
+
+
+async def test_of_many_saves_at_once_one_wins(store: Store, service: str) -> None:
+    stored = await store.save(Stored(service=service), service_row(), Changes())
+    saves = (store.save(stored, service_row(f"{i}".encode()), Changes(written=(replica(f"r-{i}"),))) for i in range(12))
+    outcomes = await asyncio.gather(*saves, return_exceptions=True)
+    assert sum(isinstance(outcome, Conflict) for outcome in outcomes) == 11
+    (winner,) = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
+    assert await store.load(service) == winner
 
 
 async def test_decisions_of_a_clock_ahead_of_ours_are_found(store: Store, service: str) -> None:
