@@ -18,7 +18,7 @@ from scaler.front.layout import (
     socket,
 )
 
-RESERVED = "/+(drain|stats|metrics)([/;].*)?"  # a replica's own doors, whoever asks
+RESERVED = "/+(drain|stats|metrics)([/;%].*)?"  # a replica's own doors, whoever asks
 PHRASES = {
     400: "Bad Request",
     403: "Forbidden",
@@ -112,7 +112,7 @@ def _connection_manager(layout: Layout) -> Json:
         "stream_idle_timeout": seconds(longest_s + 30),
         "request_headers_timeout": "30s",
         "request_timeout": "300s",  # to send the whole request
-        "delayed_close_timeout": "5s",  # time to read a 413 while still sending
+        "delayed_close_timeout": "1s",  # time to read a 413 while still sending
         "server_header_transformation": "PASS_THROUGH",
         "local_reply_config": _local_replies(),
     }

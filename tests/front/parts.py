@@ -129,7 +129,10 @@ async def discovery(
         )
     )
     try:
-        yield await asyncio.wait_for(started, 5)
+        await until(lambda: started.done() or task.done())
+        if task.done():
+            await task
+        yield started.result()
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -10,6 +10,8 @@ import signal
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from tests.front.parts import Envoy, Table, discovery, envoy, layout, needs_envoy, replica, replica_process, until
 
 pytestmark = needs_envoy
@@ -57,6 +59,7 @@ async def test_requests_in_flight_on_the_only_replica_survive_its_kill(tmp_path:
             assert [said["sha256"] for _, said in answers] == [hashlib.sha256(b).hexdigest() for b in bodies]
 
 
+@pytest.mark.verify
 async def test_a_replica_that_comes_back_at_the_same_address_is_used_again_without_a_new_list(tmp_path: Path) -> None:
     table = Table("iris")
     async with discovery(table, IRIS) as port, envoy(tmp_path, layout(port, IRIS)) as front:
@@ -186,6 +189,7 @@ async def test_a_hung_replica_holds_its_requests_no_longer_than_it_lives(tmp_pat
                 assert [said["replica"] for _, said in await asyncio.gather(*asked)] == ["next"] * 5
 
 
+@pytest.mark.verify
 async def test_a_request_that_kills_the_only_replica_whenever_it_returns_is_given_up(tmp_path: Path) -> None:
     table = Table("iris")
     async with discovery(table, IRIS) as port, envoy(tmp_path, layout(port, IRIS)) as front:
