@@ -16,8 +16,8 @@ from rich.console import Console
 
 from infra.local import system as joined
 from infra.local.children import die_with_my_parent
-from infra.local.demo.arrivals import read_trace
-from infra.local.demo.day import write_settings
+from infra.local.demo.arrivals import compress, read_trace
+from infra.local.demo.day import PEAK_RATE, SEED, WORK_S, write_settings
 from infra.local.demo.run import START_DELAY, Demo, TooSlow
 from infra.local.guards import CannotStart, check_config, check_ports, check_room, check_tools, holder, only_one
 from infra.local.leftovers import reap, reap_replicas
@@ -72,7 +72,12 @@ def _options() -> argparse.ArgumentParser:
 def _demo(console: Console, trace_file: Path | None) -> int:
     trace = None
     if trace_file is not None:
-        trace = (trace_file.name, read_trace(trace_file))
+        playback = compress(read_trace(trace_file), WORK_S, peak_rate=PEAK_RATE, seed=SEED)
+        trace = (trace_file.name, playback)
+        share = "every request" if playback.share == 1 else f"one request in {1 / playback.share:.1f}"
+        _sayer(console)(
+            f"{trace_file.name}: {playback.factor:.1f} times as fast, {share}: {len(playback.arrivals_s)} requests"
+        )
     ports = _ready_to_start()
     with only_one(LOCK, "make demo"):
         reap(_sayer(console))

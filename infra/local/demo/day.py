@@ -14,6 +14,7 @@ from infra.local.demo.arrivals import Playback, Stretch, poisson
 from infra.local.places import REGION
 
 SERVICE = "iris"
+RECORDED = "trace"
 TIMEZONE = "Europe/Berlin"
 SEED = 20_260_301
 MAX_REPLICAS = 5
@@ -30,17 +31,19 @@ WORKING_HOURS = (
     Stretch(name="rise", seconds=24, rate_from=2, rate_to=24),
     Stretch(name="burst", seconds=18, rate_from=44, rate_to=44),
     Stretch(name="fall", seconds=16, rate_from=24, rate_to=3),
-    Stretch(name="afternoon", seconds=20, rate_from=3, rate_to=3),
+    Stretch(name="afternoon", seconds=17, rate_from=3, rate_to=3),
 )
 WORK_S = sum(stretch.seconds for stretch in WORKING_HOURS)
 BUILT_IN_PEAK = max(stretch.rate_to for stretch in WORKING_HOURS)
-OFF_HOURS = Stretch(name="off-hours", seconds=24, rate_from=1, rate_to=1)
+OFF_HOURS = Stretch(name="off-hours", seconds=23, rate_from=1, rate_to=1)
 AFTER_HOURS = (
     Stretch(name="morning", seconds=14, rate_from=2, rate_to=2),
     Stretch(name="pin", seconds=24, rate_from=2, rate_to=2),
-    Stretch(name="evening", seconds=8, rate_from=2, rate_to=2),
+    Stretch(name="evening", seconds=6, rate_from=2, rate_to=2),
 )
 REPLICAS_AT_PEAK = 4
+SUSTAINED_S = 18.0  # load that lasts so long has to be met, however slowly replicas start
+PEAK_RATE = 60.0  # requests/s of a recording, on a machine with two cores
 
 
 class Phase(Struct, frozen=True, kw_only=True):
@@ -58,11 +61,17 @@ class Day(Struct, frozen=True, kw_only=True):
     phases: tuple[Phase, ...]
     arrivals_s: tuple[float, ...]
     requests_per_second: float  # what one replica carries
+    least_at_peak: int  # ready replicas that the load must bring, given time to start
     title: str
 
     def phase(self, name: str) -> Phase:
         """The phase of that name."""
         return next(phase for phase in self.phases if phase.name == name)
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether its working hours are a recording."""
+        return self.phases[0].name == RECORDED
 
     @property
     def off(self) -> Phase:
@@ -85,12 +94,13 @@ class Day(Struct, frozen=True, kw_only=True):
 
 def built_in_day(starts_at: float) -> Day:
     """Quiet, rise, burst, fall, off-hours, wake from zero, a pin that ends."""
-    return _day(starts_at, WORKING_HOURS, poisson(WORKING_HOURS, SEED), BUILT_IN_PEAK, "a day of requests")
+    arrivals = poisson(WORKING_HOURS, SEED)
+    return _day(starts_at, WORKING_HOURS, arrivals, BUILT_IN_PEAK, "a day of requests")
 
 
 def recorded_day(starts_at: float, playback: Playback, name: str) -> Day:
     """The same day with a recording in its working hours."""
-    work = (Stretch(name="trace", seconds=WORK_S, rate_from=0, rate_to=0),)
+    work = (Stretch(name=RECORDED, seconds=WORK_S, rate_from=0, rate_to=0),)
     peak = _peak_rate(playback.arrivals_s)
     title = f"{name}, {playback.factor:.0f} times as fast"
     return _day(starts_at, work, playback.arrivals_s, peak, title)
@@ -100,6 +110,7 @@ def _day(
     starts_at: float, work: Sequence[Stretch], work_arrivals: Sequence[float], peak_rate: float, title: str
 ) -> Day:
     later = (OFF_HOURS, *AFTER_HOURS)
+    per_replica = max(1.0, math.ceil(peak_rate / REPLICAS_AT_PEAK))
     arrivals = [*work_arrivals, *(WORK_S + at for at in poisson(later, SEED + 1))]
     phases, at = [], starts_at
     for stretch in (*work, *later):
@@ -109,7 +120,8 @@ def _day(
         starts_at=starts_at,
         phases=tuple(phases),
         arrivals_s=tuple(arrivals),
-        requests_per_second=max(1.0, math.ceil(peak_rate / REPLICAS_AT_PEAK)),
+        requests_per_second=per_replica,
+        least_at_peak=max(1, min(3, int(_peak_rate(work_arrivals, SUSTAINED_S) / per_replica))),
         title=title,
     )
 

@@ -13,13 +13,11 @@ import msgspec
 from rich.console import Console
 
 from infra.local import system as joined
-from infra.local.demo.arrivals import Trace, compress
+from infra.local.demo.arrivals import Playback
 from infra.local.demo.day import (
     HOLD_LIMIT_S,
     PINNED,
-    SEED,
     SERVICE,
-    WORK_S,
     Day,
     built_in_day,
     recorded_day,
@@ -35,8 +33,7 @@ from infra.local.places import DEMO, LOCAL, Ports
 from infra.local.supervisor import Supervisor
 
 TICK_EVERY_SECOND = "* * * * * *"
-START_DELAY = "2-4"  # seconds a container group takes to start, in the stand-in
-PEAK_RATE = 60.0  # requests/s of a recorded trace on a machine with two cores
+START_DELAY = "1.5-3"  # seconds a container group takes to start, in the stand-in
 # How long after its settings are written the day begins: the function host reads them and has to be up by then.
 MARGINS_S = (9.0, 20.0, 40.0)
 LONGEST_NIGHT_S = 35.0
@@ -50,7 +47,7 @@ class TooSlow(Exception):
 class Demo:
     """A demo on these ports; ``trace`` takes the place of the built-in working hours."""
 
-    def __init__(self, ports: Ports, console: Console, trace: tuple[str, Trace] | None) -> None:
+    def __init__(self, ports: Ports, console: Console, trace: tuple[str, Playback] | None) -> None:
         self._ports = ports
         self._console = console
         self._trace = trace
@@ -82,8 +79,8 @@ class Demo:
     def _day(self, starts_at: float) -> Day:
         if self._trace is None:
             return built_in_day(starts_at)
-        name, trace = self._trace
-        return recorded_day(starts_at, compress(trace, WORK_S, peak_rate=PEAK_RATE, seed=SEED), name)
+        name, playback = self._trace
+        return recorded_day(starts_at, playback, name)
 
     async def _start(self, system: joined.System, supervisor: Supervisor, screen: Screen) -> Day:
         """Bring everything up; the day's settings are written as late as can be, for its hours are real ones."""

@@ -79,6 +79,7 @@ def test_a_recording_takes_the_working_hours_and_a_replica_carries_a_quarter_of_
     assert [phase.name for phase in day.phases] == ["trace", "off-hours", "morning", "pin", "evening"]
     assert day.requests_per_second == pytest.approx(40 / REPLICAS_AT_PEAK, abs=1)
     assert "12 times as fast" in day.title
+    assert (day.is_recorded, day.least_at_peak) == (True, 3)
     assert day.arrivals_s[: len(played.arrivals_s)] == played.arrivals_s
 
 
