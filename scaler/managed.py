@@ -37,6 +37,9 @@ class World(Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"World(deployment_id={self.deployment_id!r})"
 
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        return [("deployment_id", self.deployment_id)]
+
 
 def no_longer(name: str) -> Managed:
     """A service that replicas are left of and no settings."""

@@ -131,7 +131,7 @@ def _answered(replica: Replica, stats: Stats, seen: Seen, limits: Limits) -> Rep
 def _unanswered(replica: Replica, group: Group | None, seen: Seen, limits: Limits) -> Replica:
     if replica.phase is Phase.STARTING:
         if group is not None and group.provisioning_state == "Failed":
-            return _give_up(replica, seen, "StartFailed", "Azure could not start it")
+            return _give_up(replica, seen, *_why_it_failed(seen.details.get(replica.name)))
         return _overdue(replica, seen, limits)
     since = seen.at if replica.silent_since is None else replica.silent_since
     replica = replace(replica, silent_since=since)
@@ -142,6 +142,14 @@ def _unanswered(replica: Replica, group: Group | None, seen: Seen, limits: Limit
     if any(name != replica.name for name in seen.stats):
         return _give_up(replica, seen, "Silent", "it gives no answer while others do")
     return replica
+
+
+def _why_it_failed(detail: GroupDetail | None) -> tuple[str, str]:
+    """Code and words for a group that Azure calls failed. No capacity comes this way too, long after the PUT."""
+    for event in detail.events if detail else ():
+        if event.startswith("InsufficientCapacity"):
+            return "InsufficientCapacity", event
+    return "StartFailed", "Azure could not start it"
 
 
 def _overdue(replica: Replica, seen: Seen, limits: Limits) -> Replica:

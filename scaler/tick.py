@@ -187,7 +187,7 @@ class _Pass:
         rows = [_addressed(r, own) for r in self.stored.replicas]
         scrapable = [r for r in rows if r.address and r.phase not in (Phase.INTENDED, Phase.DELETING)]
         stats, signals = await asyncio.gather(self._scrape(scrapable), self.world.signals(self.managed))
-        silent = [r for r in scrapable if r.name not in stats and _should_run(r, own)]
+        silent = [r for r in rows if r.name not in stats and _worth_a_look(r, own)]
         seen = observe.Seen(
             at=self.now,
             replicas=tuple(rows),
@@ -320,7 +320,8 @@ def _addressed(replica: Replica, own: Mapping[str, Group] | None) -> Replica:
     return replace(replica, address=group.address) if group and group.address else replica
 
 
-def _should_run(replica: Replica, own: Mapping[str, Group] | None) -> bool:
-    """A silent replica whose group Azure calls settled is worth a GET; one that is still being made is not."""
+def _worth_a_look(replica: Replica, own: Mapping[str, Group] | None) -> bool:
+    """A silent replica whose group Azure calls settled, or failed, is worth a GET; one still being made is not."""
     group = (own or {}).get(replica.name)
-    return group is not None and group.provisioning_state not in ("Pending", "Creating")
+    going = replica.phase in (Phase.INTENDED, Phase.DELETING)
+    return group is not None and not going and group.provisioning_state not in ("Pending", "Creating")

@@ -87,6 +87,17 @@ def test_a_start_that_azure_calls_failed_is_given_up_at_once() -> None:
     assert fleet.conditions[0].name == "replica_failed"
 
 
+def test_a_start_that_failed_for_want_of_capacity_says_so() -> None:
+    view = seen(
+        [replica("a", P.STARTING)],
+        groups={"a": group("a", provisioning_state="Failed", address=None)},
+        details={
+            "a": detail("a", state="Failed", events=("InsufficientCapacity.: The requested resource is not available",))
+        },
+    )
+    assert look(view, LIMITS).failures[0].failure == "InsufficientCapacity"
+
+
 @pytest.mark.parametrize("says", [None, "starting"])
 def test_a_start_that_takes_longer_than_its_deadline_is_given_up(says: str | None) -> None:
     def at(age_s: float) -> Phase:
