@@ -14,7 +14,7 @@ from scaler.errors import BadSetting
 Count = Annotated[int, Meta(ge=0, le=100_000)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 Positive = Annotated[float, Meta(gt=0, le=1e9)]
-SERVICE_NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
+SERVICE_NAME = re.compile(r"(?!.*--)[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 REGION_NAME = re.compile(r"[a-z0-9]{2,40}")
 
 
@@ -114,6 +114,7 @@ class Service(_Written, frozen=True):
     hold_limit_s: Positive = 300.0
     unhealthy_after_s: Positive = 60.0
     surge: Count = 1
+    forecast: bool = False
 
 
 class Config(_Written, frozen=True):
@@ -136,8 +137,8 @@ def _service(file: str, name: str, raw: object) -> Service:
     path = f"services.{name}"
     if not SERVICE_NAME.fullmatch(name):
         raise BadSetting(
-            f"{file}: {path}: a service name has 1 to 40 lower-case letters, digits and dashes, begins with a letter "
-            "and does not end with a dash"
+            f"{file}: {path}: a service name has 1 to 40 lower-case letters, digits and single dashes, begins with a "
+            "letter and does not end with a dash"
         )
     try:
         service = msgspec.convert({} if raw is None else raw, Service)

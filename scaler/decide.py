@@ -5,6 +5,8 @@ The order of the steps is the order of precedence, weakest first; each may overr
     signals → activation → blind → stabilization → min, schedule_min → schedule_max, off → pin → budget → quota → max
 
 * Each signal proposes a count and the largest wins; a request that waits while nothing is ready asks for one.
+* Where arrivals are known, the forecast (``ahead.py``) speaks for the signals that count requests: it weighs the rent
+  of a replica against the price of lateness over the next lead time.
 * A signal that is not known, or data that are not fresh, never lower the count (``blind``).
 * The count falls only to the largest one asked for within the scale-in window (``stabilization``).
 * A floor of the schedule counts one lead time before it begins, so that it is met when it begins.
@@ -17,6 +19,8 @@ import math
 
 from msgspec import Struct
 
+from scaler import ahead
+from scaler.ahead import Ahead, Terms
 from scaler.config import Service, Target
 from scaler.errors import BadSetting
 from scaler.leadtime import lead_time_s, remember
@@ -25,6 +29,7 @@ from scaler.schedule import Period, Schedule, compile_schedule, period_at
 from scaler.signals import Proposal, Rates, proposals, signal_name
 
 WINDOW_ENTRIES = 64
+COUNTING = ("concurrency", "requests_per_second")  # signals that only reckon with this moment's requests
 SERVICE_TIME_WEIGHT = 0.2  # of the newest window in the smoothed service time
 
 
@@ -42,6 +47,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     expected_start_s: float
     slo_wait_s: float
     lateness_price: float
+    forecast: bool
 
 
 class State(Struct, frozen=True, kw_only=True):
@@ -53,6 +59,7 @@ class State(Struct, frozen=True, kw_only=True):
     window: tuple[tuple[float, int], ...] = ()
     service_s: float | None = None
     starts_s: tuple[float, ...] = ()
+    ahead: Ahead | None = None
 
 
 def policy_of(service: Service, name: str, where: str) -> Policy:
@@ -83,12 +90,13 @@ def policy_of(service: Service, name: str, where: str) -> Policy:
         expected_start_s=service.start.expected_s,
         slo_wait_s=service.slo_wait_s,
         lateness_price=service.lateness_price,
+        forecast=service.forecast,
     )
 
 
 def initial_state(policy: Policy) -> State:
     """The state of a service that was never decided on."""
-    return State()
+    return State(ahead=ahead.initial(policy.expected_start_s) if policy.forecast else None)
 
 
 def decide(policy: Policy, state: State, observation: Observation) -> tuple[Decision, State]:
@@ -96,9 +104,11 @@ def decide(policy: Policy, state: State, observation: Observation) -> tuple[Deci
     seen = observation
     starts_s = remember(state.starts_s, seen.cold_starts_s)
     service_s = _service_time(state.service_s, seen)
+    learned = ahead.learn(state.ahead, seen) if state.ahead else None
     before = seen.ready + seen.starting if state.desired is None else state.desired
     trail = _Trail(before)
-    known = _demand(trail, policy, seen, service_s)
+    foreseen = _foreseen(policy, learned, seen, service_s, starts_s)
+    known = _demand(trail, policy, seen, service_s, foreseen)
     demand = trail.count
     if not known:
         trail.raise_to(before, "blind", f"{_what_is_missing(seen)}, and missing data never scale in")
@@ -122,7 +132,14 @@ def decide(policy: Policy, state: State, observation: Observation) -> tuple[Deci
         opens_at=period.end if off and math.isfinite(period.end) else None,
         wakes=period.wakes or not off,
     )
-    after = State(at=seen.at, desired=trail.count, window=window, service_s=service_s, starts_s=starts_s)
+    after = State(
+        at=seen.at,
+        desired=trail.count,
+        window=window,
+        service_s=service_s,
+        starts_s=starts_s,
+        ahead=ahead.asked(learned, seen, trail.count) if learned else None,
+    )
     return decision, after
 
 
@@ -167,10 +184,37 @@ def replicas(count: int) -> str:
 # -- demand
 
 
-def _demand(trail: _Trail, policy: Policy, seen: Observation, service_s: float | None) -> bool:
+def _foreseen(
+    policy: Policy, learned: Ahead | None, seen: Observation, service_s: float | None, starts_s: tuple[float, ...]
+) -> tuple[Proposal, ...]:
+    """What the forecast asks for; empty where it cannot speak."""
+    target = policy.target
+    rate = target.requests_per_second
+    if rate is None and target.concurrency is not None and service_s:
+        rate = target.concurrency / service_s
+    if target.concurrency is not None and target.requests_per_second is not None and service_s is None:
+        service_s = target.concurrency / target.requests_per_second
+    if learned is None or rate is None or seen.data != "fresh" or seen.arrivals is None or seen.queued is None:
+        return ()
+    terms = Terms(
+        rate=rate,
+        service_s=service_s,
+        slo_wait_s=policy.slo_wait_s,
+        lateness_price=policy.lateness_price,
+        expected_start_s=policy.expected_start_s,
+        most=policy.max,
+    )
+    return ahead.proposals(learned, seen, terms, starts_s)
+
+
+def _demand(
+    trail: _Trail, policy: Policy, seen: Observation, service_s: float | None, foreseen: tuple[Proposal, ...]
+) -> bool:
     """Let every signal propose and take the largest; tells whether all of them were known."""
     arrivals_per_s = seen.arrivals / seen.window_s if seen.arrivals is not None and seen.window_s > 0 else None
     found = proposals(policy.target, policy.signals, seen, Rates(arrivals_per_s=arrivals_per_s, service_s=service_s))
+    if foreseen:
+        found = (*(p for p in found if p.signal not in COUNTING), *foreseen)
     known = seen.data == "fresh" and all(p.count is not None for p in found)
     if seen.queued is not None and seen.queued > 0 and seen.ready == 0:
         because = f"{seen.queued:.4g} wait and no replica is ready"

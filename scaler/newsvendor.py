@@ -1,0 +1,99 @@
+"""How many replicas are worth their rent: rent against the price of lateness, over every path that may come.
+
+For each count n the queue is played forward on each path, with the replicas that are ready, those that start (each as
+far along as it is) and those that would have to be started now; a request that would wait longer than the objective is
+late. The count wanted is the one with the least
+
+    rent of n  +  lateness_price x expected late requests x replica time of a request  +  work left over at the end.
+
+Paths end one lead time and a little after now: later, another decision can still mend things.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from scaler.forecast import Paths
+from scaler.history import Floats
+
+CHOICES = 64
+
+
+class Supply(Struct, frozen=True, kw_only=True):
+    """What can serve: ``ready`` now, ``starting_s`` the seconds until each starting one is ready (longest-waiting
+    first), ``lead_s`` the seconds that one asked for now needs, and ``rate`` requests per second of each."""
+
+    ready: int
+    starting_s: tuple[float, ...]
+    lead_s: float
+    rate: float
+
+
+class Price(Struct, frozen=True, kw_only=True):
+    """``slo_wait_s``: a longer wait is late. ``lateness`` in replica time per replica time of a late request.
+    ``rent_bins``: how many bins of rent a choice is charged."""
+
+    slo_wait_s: float
+    lateness: float
+    rent_bins: int
+
+
+class Choice(Struct, frozen=True, kw_only=True):
+    """The count with the least cost, and what each count near it would cost: (count, rent, lateness) in replica
+    seconds."""
+
+    count: int
+    costs: tuple[tuple[int, float, float], ...]
+
+
+def choose(paths: Paths, supply: Supply, price: Price, queued: float, bin_s: float, most: int) -> Choice:
+    """The cheapest count from 0 to ``most``."""
+    have = supply.ready + len(supply.starting_s)
+    top = min(most, max(have, math.ceil(float(paths.rates.max(initial=0.0)) / supply.rate)) + 1)
+    counts = (
+        np.unique(np.linspace(0, max(top, 1), CHOICES).round().astype(int)) if top >= CHOICES else np.arange(top + 1)
+    )
+    rent, lateness = costs(paths, supply, price, queued, bin_s, counts)
+    total = rent + lateness
+    best = int(np.flatnonzero(total == total.min())[0])
+    near = range(max(0, best - 1), min(len(counts), best + 2))
+    return Choice(
+        count=int(counts[best]), costs=tuple((int(counts[i]), float(rent[i]), float(lateness[i])) for i in near)
+    )
+
+
+def costs(
+    paths: Paths, supply: Supply, price: Price, queued: float, bin_s: float, counts: NDArray[np.int_]
+) -> tuple[Floats, Floats]:
+    """Rent and price of lateness of each count, in replica seconds."""
+    bins = paths.rates.shape[1]
+    served = _capacity(supply, bins, bin_s, counts)
+    queue = np.full((len(paths.weights), len(counts)), queued)
+    late = np.zeros_like(queue)
+    for i in range(bins):
+        came = paths.rates[:, i, None] * bin_s
+        queue += came
+        queue -= np.minimum(queue, served[i] * bin_s)
+        late += np.minimum(came, np.maximum(queue - price.slo_wait_s * served[i], 0.0))
+    worth: Floats = paths.weights @ (price.lateness * late + queue) / supply.rate
+    return counts.astype(np.float64) * (price.rent_bins * bin_s), worth
+
+
+def _capacity(supply: Supply, bins: int, bin_s: float, counts: NDArray[np.int_]) -> Floats:
+    """Requests per second that each count serves in each bin: those ready, and those that become so."""
+    ends = np.arange(1, bins + 1) * bin_s
+
+    def share(ready_s: float) -> Floats:
+        """Of each bin, the share in which a replica serves that is ready in so many seconds."""
+        return np.clip((ends - ready_s) / bin_s, 0.0, 1.0)
+
+    reached = np.cumsum([np.zeros(bins), *(share(s) for s in supply.starting_s)], axis=0)
+    kept = np.clip(counts - supply.ready, 0, len(supply.starting_s))
+    new = np.maximum(counts - supply.ready - len(supply.starting_s), 0)
+    ready = np.minimum(counts, supply.ready)
+    serving: Floats = ready[None, :] + reached[kept].T + np.outer(share(supply.lead_s), new)
+    return serving * supply.rate
