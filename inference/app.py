@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -11,13 +10,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from inference import metrics, v2_routes
+from inference import metrics, openapi, v2_routes
 from inference.doors import predictions
 from inference.errors import Refused
 from inference.handling import Waiting, arrive, authorise, compute, problem
 from inference.lifecycle import Event
 from inference.service import Service
 
+Endpoint = Callable[[Request], Awaitable[Response]]
 Handler = Callable[[Service, Request], Awaitable[Response]]
 
 
@@ -102,6 +102,7 @@ def routes() -> list[tuple[str, list[str], Handler]]:
         ("/stats", ["GET"], stats),
         ("/metrics", ["GET"], metrics.metrics),
         ("/drain", ["POST", "DELETE"], drain),
+        ("/openapi.json", ["GET"], openapi.document),
         ("/v2", ["GET"], v2_routes.server),
         ("/v2/health/live", ["GET"], v2_routes.live),
         ("/v2/health/ready", ["GET"], v2_routes.ready),
@@ -120,8 +121,16 @@ def routes() -> list[tuple[str, list[str], Handler]]:
 
 def build(service: Service) -> Starlette:
     """The application around one service."""
+
+    def endpoint(path: str, handler: Handler) -> Endpoint:
+        async def handle(request: Request) -> Response:
+            with service.telemetry.span(f"{request.method} {path}", dict(request.headers)):
+                return await handler(service, request)
+
+        return handle
+
     return Starlette(
-        routes=[Route(path, partial(handler, service), methods=methods) for path, methods, handler in routes()],
+        routes=[Route(path, endpoint(path, handler), methods=methods) for path, methods, handler in routes()],
         exception_handlers={
             Refused: _refused,
             HTTPException: _http,

@@ -135,7 +135,7 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             self._last()
         except httptools.HttpParserError:
-            if self._in_hand():
+            if self._in_hand() and not self._receiving():
                 self._last()  # the answer of the request before is still due, and comes first
             else:
                 self._refuse_and_close(Refused(400, "This is not HTTP/1.1 as the server understands it."))
@@ -273,6 +273,10 @@ class Connection(HttpToolsProtocol):
 
     def _in_hand(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
+
+    def _receiving(self) -> bool:
+        """Whether what is in hand is the very request that is still being sent."""
+        return not self._between and not self.pipeline and (self._call is not None or self.cycle.more_body)
 
     def _last(self) -> None:
         """What is in hand is answered, and nothing after it."""

@@ -18,6 +18,7 @@ from inference.lifecycle import Event, Lifecycle, Phase
 from inference.meter import Meter, Usage, quantile
 from inference.model import Model, load
 from inference.settings import Settings, read
+from inference.telemetry import Telemetry
 
 log = logging.getLogger("inference")
 EXPIRE_EVERY_S = 0.05
@@ -40,6 +41,7 @@ class Service:
         self.meter = Meter()
         self.usage = Usage()
         self.gpus: Gpus | None = None
+        self.telemetry = Telemetry(settings)
         self.start_id = str(uuid.uuid4())
         self.served: dict[str, Served] = {}
         self.generation = 0  # grows whenever `served` changes
@@ -86,6 +88,7 @@ class Service:
                     model.warm_up()
                 if self.gpus is None:
                     self.gpus = Gpus()
+                    self.telemetry.start()
             except BaseException as error:  # handed to the loop, which reacts
                 _hand(loop, done, error)
             else:
@@ -130,7 +133,7 @@ class Service:
 
     def traced(self, traceparent: bytes) -> bool:
         """Whether a request with this header becomes a span, and so goes the Starlette way."""
-        return False
+        return self.telemetry.wants(traceparent)
 
     # -- one request
 
