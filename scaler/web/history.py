@@ -143,6 +143,7 @@ def binned(points: Sequence[Point], since: float, until: float, bins: int) -> li
     for i in range(bins):
         start = since + i * width
         low, high = bisect.bisect_left(times, start), bisect.bisect_left(times, start + width)
+        high = len(times) if i == bins - 1 else high  # the last one ends with the span, not just before it
         inside = points[low:high]
         if inside:
             made.append(_merged(inside, start))

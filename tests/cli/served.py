@@ -34,12 +34,12 @@ class Served:
             asyncio.run_coroutine_threadsafe(ticking, self._loop).result(10)
 
 
-def _keyed(inner: ASGIApp) -> ASGIApp:
+def _keyed(inner: ASGIApp, open_paths: tuple[str, ...]) -> ASGIApp:
     """What the host of the functions does: nothing goes in without the key, but what is open to all."""
 
     async def outer(scope: Scope, receive: Receive, send: Send) -> None:
         keys = [v.decode() for k, v in scope.get("headers", []) if k == b"x-functions-key"]
-        if scope["type"] == "http" and keys != [KEY] and scope["path"] != "/api/health":
+        if scope["type"] == "http" and keys != [KEY] and scope["path"] not in open_paths:
             await send({"type": "http.response.start", "status": 401, "headers": []})
             await send({"type": "http.response.body", "body": b""})
             return
@@ -49,13 +49,13 @@ def _keyed(inner: ASGIApp) -> ASGIApp:
 
 
 @contextmanager
-def serve() -> Iterator[Served]:
+def serve(open_paths: tuple[str, ...] = ("/api/health",)) -> Iterator[Served]:
     listener = socket.create_server(("127.0.0.1", 0))
     loop = asyncio.new_event_loop()
     world = World()
     served = Served(f"http://127.0.0.1:{listener.getsockname()[1]}", world, loop)
     config: Any = uvicorn.Config(
-        _keyed(app(lambda: served.scaler, world.clock)), lifespan="off", log_level="error", access_log=False
+        _keyed(app(lambda: served.scaler, world.clock), open_paths), lifespan="off", log_level="error", access_log=False
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: loop.run_until_complete(server.serve([listener])), daemon=True)

@@ -2,125 +2,209 @@
 // The key lives in this variable alone: not in the address, not in storage, not in the page.
 let key = "";
 let timer = 0;
-const message = document.getElementById("message");
-const services = document.getElementById("services");
+const byId = (id) => document.getElementById(id);
+const cards = new Map();
+const LEGEND = [["load", "requests a second"], ["busy", "in flight"], ["queued", "queued"], ["ready", "ready"],
+  ["starting", "starting"], ["desired", "desired"], ["off", "off hours"], ["pin", "pinned"]];
 
-function element(name, text, attributes = {}) {
+function make(name, text, attributes = {}, ...children) {
   const made = document.createElement(name);
   if (text !== undefined && text !== null) made.textContent = String(text);
   for (const [k, v] of Object.entries(attributes)) made.setAttribute(k, v);
+  made.append(...children);
   return made;
 }
 
-async function call(method, path, body) {
+async function ask(method, path, body) {
   const options = { method, headers: { "x-functions-key": key }, cache: "no-store", credentials: "same-origin" };
+  const actor = byId("actor").value.trim();
   if (body !== undefined) {
     options.headers["content-type"] = "application/json";
-    options.body = JSON.stringify(body);
+    options.body = JSON.stringify(actor ? { ...body, actor } : body);
   }
   const response = await fetch(path, options);
-  const told = await response.json().catch(() => ({ detail: response.statusText }));
-  if (!response.ok) throw new Error(`${response.status}: ${told.detail || response.statusText || "refused"}`);
-  return told;
+  if (response.ok) return response;
+  const told = await response.json().catch(() => ({}));
+  throw new Error(`${response.status}: ${told.detail || response.statusText || "refused; is this a key for that?"}`);
 }
 
-function chart(decisions) {
-  const ns = "http://www.w3.org/2000/svg";
-  const svg = document.createElementNS(ns, "svg");
-  svg.setAttribute("viewBox", "0 0 640 140");
-  svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", "Replicas desired and ready, of late");
-  const rows = [...decisions].reverse();
-  if (rows.length < 2) return svg;
-  const times = rows.map((r) => Date.parse(r.at));
-  const most = Math.max(1, ...rows.map((r) => Math.max(r.desired, r.replicas.ready || 0)));
-  const x = (t) => 30 + (600 * (t - times[0])) / Math.max(1, times[times.length - 1] - times[0]);
-  const y = (n) => 115 - (100 * n) / most;
-  for (const [kind, of] of [["ready", (r) => r.replicas.ready || 0], ["desired", (r) => r.desired]]) {
-    let d = "";
-    rows.forEach((r, i) => { d += i ? `H${x(times[i]).toFixed(1)}V${y(of(r)).toFixed(1)}` : `M${x(times[0])},${y(of(r))}`; });
-    const path = document.createElementNS(ns, "path");
-    path.setAttribute("d", d);
-    path.setAttribute("class", kind);
-    svg.append(path);
+const json = async (...words) => (await ask(...words)).json();
+const say = (text) => { byId("message").textContent = text; };
+const clock = (text) => text ? new Date(text).toLocaleString([], { dateStyle: "short", timeStyle: "medium" }) : "–";
+
+function table(caption, heads, rows) {
+  const head = make("tr");
+  heads.forEach((h) => head.append(make("th", h, { scope: "col" })));
+  const body = make("tbody");
+  for (const cells of rows) {
+    const row = make("tr");
+    cells.forEach((c) => row.append(make("td", c)));
+    body.append(row);
   }
-  const label = (text, left, top) => {
-    const t = document.createElementNS(ns, "text");
-    t.setAttribute("x", left); t.setAttribute("y", top); t.textContent = text;
-    svg.append(t);
-  };
-  label(most, 8, 20); label(0, 8, 118);
-  label(new Date(times[0]).toLocaleTimeString(), 30, 134);
-  label(new Date(times[times.length - 1]).toLocaleTimeString(), 560, 134);
-  return svg;
+  const made = make("table", null, { "aria-label": caption }, make("thead", null, {}, head), body);
+  return make("div", null, { class: "wide", tabindex: "0", role: "group", "aria-label": caption }, made);
 }
 
-function figures(s) {
-  const list = element("dl");
-  for (const [name, value] of [["desired", s.desired ?? "–"], ["ready", s.replicas.ready], ["starting", s.replicas.starting],
-    ["draining", s.replicas.draining], ["least", s.bounds.min], ["most", s.bounds.max]]) {
-    const pair = element("div");
-    pair.append(element("dt", name), element("dd", value));
-    list.append(pair);
+const steps = (rows) => table("Steps of the decision", ["step", "before", "after", "because"],
+  rows.map((s) => [s.name, s.before, s.after, s.because]));
+
+// One card a service. Its frame is made once, so that a refresh takes no focus and no half-typed number away.
+function card(name) {
+  const parts = {};
+  for (const p of ["facts", "picture", "past", "more"]) parts[p] = make("div", null, { class: p });
+  for (const [k, v] of Object.entries({ tabindex: "0", role: "group", "aria-label": `Picture of ${name}` })) parts.picture.setAttribute(k, v);
+  const legend = make("ul", null, { class: "legend" });
+  LEGEND.forEach(([k, text]) => legend.append(make("li", text, { class: `l-${k}` })));
+  const scrub = make("input", null, { type: "range", min: "0", max: "1000", value: "1000", id: `when-${name}` });
+  const when = make("output", "now", { for: `when-${name}` });
+  parts.scrub = scrub;
+  let pending = 0;
+  scrub.addEventListener("input", () => {
+    const svg = parts.picture.querySelector("svg");
+    if (!svg) return;
+    const since = Number(svg.dataset.since), until = Number(svg.dataset.until);
+    const at = new Date((since + (until - since) * scrub.value / 1000) * 1000);
+    when.textContent = scrub.value === "1000" ? "now" : clock(at.toISOString());
+    clearTimeout(pending);
+    pending = setTimeout(() => explain(name, parts, scrub.value === "1000" ? null : at), 150);
+  });
+  parts.picture.addEventListener("click", (event) => {
+    const svg = parts.picture.querySelector("svg");
+    if (!svg) return;
+    const box = svg.getBoundingClientRect(), scale = svg.viewBox.baseVal.width / box.width;
+    const left = Number(svg.dataset.left), right = Number(svg.dataset.right);
+    const share = ((event.clientX - box.left) * scale - left) / (right - left);
+    scrub.value = String(Math.round(Math.min(1, Math.max(0, share)) * 1000));
+    scrub.dispatchEvent(new Event("input"));
+  });
+  const row = make("div", null, { class: "row" }, make("label", "Why then?", { for: `when-${name}` }), scrub, when);
+  const section = make("section", null, { "aria-labelledby": `s-${name}` }, make("h2", name, { id: `s-${name}` }),
+    parts.facts, parts.picture, legend, row, parts.past, actions(name, parts), parts.more);
+  return { section, parts };
+}
+
+async function explain(name, parts, at) {
+  if (at === null) { parts.past.replaceChildren(); return; }
+  try {
+    const told = await json("GET", `services/${name}/explain?at=${encodeURIComponent(at.toISOString())}`);
+    const d = told.decision;
+    const did = d.actions.length ? ` Did: ${d.actions.join("; ")}.` : "";
+    parts.past.replaceChildren(make("h3", `${clock(d.at)}: ${d.desired} desired`), make("p", d.because + did), steps(d.steps));
+  } catch (error) {
+    parts.past.replaceChildren(make("p", error.message, { class: "soft" }));
   }
-  return list;
 }
 
-function actions(s) {
-  const form = element("form");
-  const id = `pin-${s.service}`;
-  const count = element("input", null, { id, type: "number", min: "0", max: s.bounds.max, value: s.desired ?? 0 });
-  const span = element("input", null, { value: "1h", size: "5", "aria-label": "for how long" });
-  form.append(element("label", "Pin to", { for: id }), count, span, element("button", "Pin"));
+function actions(name, parts) {
+  const count = make("input", null, { id: `pin-${name}`, type: "number", min: "0", value: "1" });
+  const span = make("input", null, { id: `for-${name}`, value: "1h", size: "6" });
+  parts.count = count;
+  const form = make("form", null, { "aria-label": `Change ${name}` }, make("label", "Pin to", { for: `pin-${name}` }), count,
+    make("label", "for", { for: `for-${name}` }), span, make("button", "Pin…"));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    act("PUT", `services/${s.service}/pin`, { replicas: Number(count.value), for: span.value, reason: "from the dashboard" });
+    act(`Pin ${name} to ${count.value} for ${span.value}?`, "PUT", `services/${name}/pin`,
+      { replicas: Number(count.value), for: span.value }, true);
   });
-  for (const [text, method, path] of [["Unpin", "DELETE", "pin"], ["Tick now", "POST", "tick"]]) {
-    const button = element("button", text, { type: "button" });
-    button.addEventListener("click", () => act(method, `services/${s.service}/${path}`, {}));
+  for (const [text, title, method, path, dry] of [
+    ["Unpin…", `Take the pin of ${name} away?`, "DELETE", "pin", true],
+    ["Tick…", `Tick ${name} now?`, "POST", "tick", false], ["Wake…", `Wake ${name}?`, "POST", "wake", false]]) {
+    const button = make("button", text, { type: "button" });
+    button.addEventListener("click", () => act(title, method, `services/${name}/${path}`, {}, dry));
     form.append(button);
   }
   return form;
 }
 
-async function act(method, path, body) {
+// What comes of it is asked first and shown; only then it is sent.
+async function act(title, method, path, body, dry) {
   try {
-    const told = await call(method, path, body);
+    let effect = "It looks at once and decides by the same rules as ever.";
+    if (dry) {
+      const { effect: e } = await json(method, `${path}?dry_run=true`, body);
+      effect = e.desired === null ? "There was no tick yet, so what comes of it is not known." : `${e.desired} desired. ${e.because}`;
+    }
+    byId("confirm-title").textContent = title;
+    byId("confirm-effect").textContent = effect;
+    byId("reason").value = "";
+    const dialog = byId("confirm");
+    dialog.returnValue = "";
+    dialog.showModal();
+    await new Promise((done) => dialog.addEventListener("close", done, { once: true }));
+    if (dialog.returnValue !== "send") return;
+    const told = await json(method, path, { ...body, reason: byId("reason").value });
     await show();
-    message.textContent = `${told.effect.outcome}: ${told.effect.because ?? ""}`;
+    say(`${told.service}: ${told.effect.outcome}. ${told.effect.because ?? ""}`);
   } catch (error) {
-    message.textContent = error.message;
+    say(error.message);
   }
 }
 
-async function card(line) {
-  const [s, page] = await Promise.all([
-    call("GET", `services/${line.service}`), call("GET", `services/${line.service}/decisions?limit=240`)]);
-  const section = element("section", null, { "aria-labelledby": `s-${s.service}` });
-  section.append(element("h2", s.service, { id: `s-${s.service}` }), element("p", s.because), figures(s), chart(page.decisions));
-  if (s.pin) section.append(element("p", `Pinned to ${s.pin.min}–${s.pin.max} until ${s.pin.until} by ${s.pin.actor}. ${s.pin.reason}`));
-  for (const c of s.conditions) section.append(element("p", `${c.message} ${c.remedy}`, { class: "bad" }));
-  const steps = element("ol");
-  for (const step of s.steps) steps.append(element("li", `${step.name}: ${step.before} → ${step.after}, ${step.because}`));
-  section.append(steps, actions(s));
-  return section;
+function facts(s, starts) {
+  const list = make("dl");
+  for (const [name, value] of [["desired", s.desired ?? "–"], ["ready", s.replicas.ready], ["starting", s.replicas.starting],
+    ["draining", s.replicas.draining], ["bounds", `${s.bounds.min}–${s.bounds.max}`], ["data", s.data ?? "–"],
+    ["cold start", starts ? `${starts.p50_s} s` : "–"], ["ticked", s.at ? clock(s.at) : "never"]]) {
+    list.append(make("div", null, {}, make("dt", name), make("dd", value)));
+  }
+  const made = [make("p", s.because, { class: "because" }), list];
+  if (starts) made.push(make("p", `${starts.count} cold starts: half within ${starts.p50_s} s, nine of ten within ${starts.p90_s} s.`, { class: "soft" }));
+  if (s.off) made.push(make("p", `Off until ${s.opens_at ? clock(s.opens_at) : "further notice"}.`));
+  if (s.pin) {
+    const count = s.pin.min === s.pin.max ? s.pin.min : `${s.pin.min}–${s.pin.max}`;
+    made.push(make("p", `Pinned to ${count} until ${clock(s.pin.until)} by ${s.pin.actor}. ${s.pin.reason}`, { class: "pinned" }));
+  }
+  for (const c of s.conditions) made.push(make("p", `${c.name}: ${c.message}. ${c.remedy}`, { class: "bad" }));
+  return made;
+}
+
+function more(s) {
+  const made = make("details", null, {}, make("summary", "Steps and replicas"), steps(s.steps));
+  if (s.fleet.length) {
+    made.append(table("Replicas", ["replica", "phase", "since", "region", "address", "why"],
+      s.fleet.map((r) => [r.name, r.phase, clock(r.phase_at), r.region, r.address ?? "–", r.because])));
+  }
+  return made;
+}
+
+async function refresh(name) {
+  if (!cards.has(name)) cards.set(name, card(name));
+  const { parts } = cards.get(name);
+  const minutes = byId("span").value;
+  const [s, past, svg] = await Promise.all([json("GET", `services/${name}`),
+    json("GET", `services/${name}/history?points=10&minutes=${minutes}`),
+    ask("GET", `services/${name}/chart?minutes=${minutes}`).then((r) => r.text())]);
+  parts.facts.replaceChildren(...facts(s, past.starts));
+  const picture = new DOMParser().parseFromString(svg, "image/svg+xml").documentElement;
+  const atEnd = !parts.picture.firstChild || parts.picture.scrollLeft + parts.picture.clientWidth >= parts.picture.scrollWidth - 4;
+  parts.picture.replaceChildren(document.importNode(picture, true));
+  if (atEnd) parts.picture.scrollLeft = parts.picture.scrollWidth; // on a phone the newest is what is seen first
+  const wasOpen = parts.more.querySelector("details")?.open ?? false;
+  parts.more.replaceChildren(more(s));
+  parts.more.querySelector("details").open = wasOpen;
+  parts.count.max = s.bounds.max;
 }
 
 async function show() {
-  const told = await call("GET", "services");
-  const cards = await Promise.all(told.services.map(card));
-  if (!services.contains(document.activeElement) || document.activeElement.tagName === "BUTTON") services.replaceChildren(...cards);
-  message.textContent = `As of ${new Date(told.at).toLocaleTimeString()}.`;
+  const told = await json("GET", "services");
+  const names = told.services.map((s) => s.service);
+  await Promise.all(names.map(refresh));
+  const frame = byId("services");
+  if (frame.childElementCount !== names.length) frame.replaceChildren(...names.map((n) => cards.get(n).section));
+  say(`As of ${clock(told.at)}.`);
 }
 
-document.getElementById("key-form").addEventListener("submit", async (event) => {
+async function again() {
+  clearTimeout(timer);
+  let wait = 5000;
+  try { await show(); } catch (error) { say(error.message); wait = 15000; }
+  timer = setTimeout(again, wait);
+}
+
+byId("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  const input = document.getElementById("key");
-  key = input.value || key;
-  input.value = "";
-  clearInterval(timer);
-  const again = () => show().catch((error) => { message.textContent = error.message; });
-  await again();
-  timer = setInterval(again, 5000);
+  key = byId("key").value || key;
+  byId("key").value = "";
+  again();
 });
+byId("span").addEventListener("change", () => { if (cards.size) again(); });

@@ -1,0 +1,138 @@
+"""The dashboard in a real browser, on a served API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.served import KEY, Served, serve
+from tests.web.browsing import browser
+
+pytestmark = pytest.mark.verify
+SHOTS = Path(__file__).resolve().parents[2] / ".local" / "screenshots"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    with serve(open_paths=("/api/health", "/api/dashboard")) as made:
+        made.world.clock.at -= made.world.clock.at % 86_400 - 10 * 3600  # ten in the morning, UTC
+        made.tick(times=40)
+        yield made
+
+
+@pytest.fixture
+def page(chromium: Any, served: Served) -> Iterator[Any]:
+    opened = chromium.new_page(viewport={"width": 1280, "height": 900})
+    errors: list[str] = []
+    opened.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+    opened.on("pageerror", lambda e: errors.append(str(e)))
+    opened.goto(f"{served.url}/api/dashboard")
+    yield opened
+    opened.close()
+    assert errors == []
+
+
+def show(page: Any) -> None:
+    page.fill("#key", KEY)
+    page.click("text=Show")
+    page.wait_for_selector("section svg")
+
+
+def test_the_page_shows_nothing_before_a_key_and_keeps_it_nowhere(page: Any) -> None:
+    assert page.locator("section").count() == 0
+    show(page)
+    assert page.locator("section").count() == 2
+    assert page.input_value("#key") == ""
+    assert KEY not in page.content()
+    assert KEY not in page.url
+    assert page.evaluate("localStorage.length + sessionStorage.length + document.cookie.length") == 0
+
+
+def test_a_pin_shows_its_effect_before_it_is_sent_and_then_is_honoured_and_taken_away(
+    page: Any, served: Served
+) -> None:
+    show(page)
+    page.fill("#actor", "anna")
+    page.fill("#pin-iris", "5")
+    page.click("section:has(#pin-iris) >> text=Pin…")
+    page.wait_for_selector("dialog[open]")
+    assert "5 desired" in page.inner_text("#confirm-effect")
+    assert "pin" not in served.world.store.rows["iris"]
+    page.fill("#reason", "launch <b>day</b>")
+    page.click("#confirm-send")
+    page.wait_for_selector(".pinned")
+    assert "Pinned to 5" in page.inner_text(".pinned")
+    assert "launch <b>day</b>" in page.inner_text(".pinned")
+    assert served.world.store.rows["iris"]["pin"].value.actor == "key (anna)"
+    page.click("section:has(#pin-iris) >> text=Unpin…")
+    page.wait_for_selector("dialog[open]")
+    page.click("#confirm-cancel")
+    assert "pin" in served.world.store.rows["iris"]
+    page.click("section:has(#pin-iris) >> text=Unpin…")
+    page.click("#confirm-send")
+    page.wait_for_selector(".pinned", state="detached")
+    assert "pin" not in served.world.store.rows["iris"]
+
+
+def test_the_picture_changes_as_time_goes_on(page: Any, served: Served) -> None:
+    show(page)
+    before = page.get_attribute("section:has(#pin-iris) svg", "data-until")
+    served.tick(times=4)
+    page.wait_for_function(
+        "before => document.querySelector('section:has(#pin-iris) svg').dataset.until !== before", arg=before
+    )
+
+
+def test_the_scrubber_answers_why_then(page: Any) -> None:
+    show(page)
+    page.locator("#when-iris").fill("990")
+    page.wait_for_selector("section:has(#pin-iris) .past table")
+    assert "desired" in page.inner_text("section:has(#pin-iris) .past h3")
+
+
+def test_a_wrong_key_is_told_and_shows_nothing(chromium: Any, served: Served) -> None:
+    page = chromium.new_page()
+    page.goto(f"{served.url}/api/dashboard")
+    page.fill("#key", "wrong")
+    page.click("text=Show")
+    page.wait_for_function("document.getElementById('message').textContent.startsWith('401')")
+    assert page.locator("section").count() == 0
+    page.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "scheme"), [("light", 1280, "light"), ("dark", 1280, "dark"), ("phone", 390, "light")]
+)
+def test_it_fits_the_screen_and_axe_finds_no_serious_fault(
+    chromium: Any, served: Served, name: str, width: int, scheme: str
+) -> None:
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="no axe: pip install axe-playwright-python"
+    )
+    context = chromium.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme, bypass_csp=True)
+    page = context.new_page()
+    page.goto(f"{served.url}/api/dashboard")
+    show(page)
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / f"dashboard-{name}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    found = axe.Axe().run(page).response["violations"]
+    serious = [(v["id"], [n["target"] for n in v["nodes"]]) for v in found if v["impact"] in ("serious", "critical")]
+    assert serious == []
+    context.close()
+
+
+def test_the_page_is_small_and_quick(page: Any, served: Served) -> None:
+    size = page.evaluate("performance.getEntriesByType('navigation')[0].transferSize")
+    painted = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    assert size < 300_000
+    assert painted < 500
