@@ -7,7 +7,7 @@ answer is ``again`` (Envoy tries a replica next), or a final refusal. A request 
 it comes because              it waits until
 ============================  =====================================================================================
 there is no replica           every Envoy has a list with one that is ready
-a replica was full (503)      a pause has passed, longer each time: the others are full as well, or it would not be here
+a replica was full (503)      it is its turn (``turns.py``): the others are full as well, or it would not be here
 a replica went away           another one answers, or a new one is listed; the fourth time it is given up, for it may
                               be the request that does it
 Envoy has ejected them all    one of them answers
@@ -31,6 +31,7 @@ from scaler.front.applied import Applied
 from scaler.front.endpoints import Endpoint, Endpoints
 from scaler.front.news import News, first
 from scaler.front.probe import Connect, Prober, connects
+from scaler.front.turns import Turn, Turns
 
 PROBE_S = 0.5  # between two looks at whether somebody answers again
 PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
@@ -70,18 +71,18 @@ class _Stream:
     attempt: int = 0
     visits: int = 0
     crashes: int = 0
-    refusals: int = 0
     dead: frozenset[Endpoint] = frozenset()  # replicas that were missing when it was last here
 
 
 @dataclass(slots=True)
 class _Wait:
-    """What one visit waits for: anybody not in ``known``, or, from ``not_before``, anybody who answers."""
+    """What one visit waits for: its turn, or anybody not in ``known``, or, from ``not_before``, anybody who answers."""
 
     stream: _Stream
     known: frozenset[Endpoint]
     not_before: float
     deadline: float
+    turn: Turn | None = None  # of one that was refused: then nothing else lets it go
 
 
 class Hold:
@@ -109,6 +110,7 @@ class Hold:
         self._waiting_limit = waiting_limit
         self._clock = clock
         self._prober = Prober(connect)
+        self._turns = Turns()
         self._streams: dict[str, _Stream] = {}
         self._closing = False
         self.applied.served(self.endpoints)
@@ -142,7 +144,7 @@ class Hold:
             self.arrivals_total += 1
         if self.endpoints.is_off(now):
             return self._off(now)
-        if self.waiting >= self._waiting_limit:
+        if self.waiting >= self._waiting_limit and stream.visits == 1:
             self.expired_total += 1
             self.news.fire()
             return Answer(name="too-many-waiting", detail=f"{self.waiting} requests wait for a replica already.")
@@ -160,37 +162,44 @@ class Hold:
         now = self._clock()
         wait = _Wait(stream=stream, known=self._usable(now), not_before=now, deadline=self._deadline(visit, now))
         if failed_tries > 0:
-            wait.not_before += await self._after_failure(stream, wait.known, failed_tries)
+            await self._after_failure(wait, failed_tries)
             if stream.crashes >= CRASHES:
-                self.expired_total += 1
-                return Answer(
-                    name="replicas-went-away",
-                    detail=f"{stream.crashes} replicas went away while they had this request.",
-                )
+                return self._given_up(stream)
         elif wait.known:
             wait.not_before += _pause(stream.visits)
-        while not gone.done():
-            changed = self.changed.next()
-            now = self._clock()
-            answer = await self._look(wait, now)
-            if answer is not None:
-                return answer
-            if not changed.done():
-                until = min(wait.deadline, wait.not_before) if self._usable(now) else wait.deadline
-                await first(changed, gone, timeout_s=until - self._clock())
-        return None
+        try:
+            while not gone.done():
+                changed = self.changed.next()
+                answer = await self._look(wait, self._clock())
+                if answer is not None:
+                    return answer
+                if not changed.done():
+                    await first(changed, gone, *([wait.turn] if wait.turn else []), timeout_s=self._rest_s(wait))
+            return None
+        finally:
+            if wait.turn is not None:
+                wait.turn.cancel()
+
+    def _rest_s(self, wait: _Wait) -> float:
+        """Seconds until there is something to look at although nothing happened."""
+        now = self._clock()
+        if wait.turn is None and self._usable(now):
+            return min(wait.deadline, wait.not_before) - now
+        return wait.deadline - now
 
     async def _look(self, wait: _Wait, now: float) -> Answer | None:
         """How the visit ends, if it ends now."""
         if self.endpoints.is_off(now):
             return self._off(now)
         usable = self._usable(now)
-        if self._closing or usable - wait.known:
+        refused = wait.turn is not None
+        if self._closing or (wait.turn.done() if wait.turn else usable - wait.known):
             return AGAIN
         if now >= wait.deadline:
             self.expired_total += 1
-            return Answer(name="no-replica", detail="No replica became ready within the hold limit.")
-        if usable and now >= wait.not_before:
+            reason = "Every replica was full" if refused else "No replica became ready"
+            return Answer(name="no-replica", detail=f"{reason} for as long as a request may wait.")
+        if usable and not refused and now >= wait.not_before:
             alive = await self._prober.alive(usable)
             if alive:
                 wait.stream.dead = usable - alive
@@ -198,16 +207,23 @@ class Hold:
             wait.not_before = now + PROBE_S
         return None
 
-    async def _after_failure(self, stream: _Stream, listed: frozenset[Endpoint], failed_tries: int) -> float:
-        """A try on a replica failed. Seconds until the next, by whether one is missing or all are there but full."""
+    async def _after_failure(self, wait: _Wait, failed_tries: int) -> None:
+        """A try on a replica failed: what to wait for depends on whether one is missing, or all are there but full."""
+        stream, listed = wait.stream, wait.known
         dead = listed - await self._prober.alive(listed)
         missing = len(dead - stream.dead) if listed else 1
         stream.crashes += min(missing, failed_tries)
         stream.dead = dead
-        if not dead and listed:
-            stream.refusals += 1
-            return 0.0 if stream.refusals == 1 and len(listed) > 1 else _pause(stream.refusals)
-        return 0.0 if stream.visits <= len(listed) else _pause(stream.visits - len(listed))
+        if listed and not dead:
+            self._turns.refused()
+            wait.turn = self._turns.take(wait.deadline)
+        elif stream.visits > len(listed):
+            wait.not_before += _pause(stream.visits - len(listed))
+
+    def _given_up(self, stream: _Stream) -> Answer:
+        self.expired_total += 1
+        detail = f"{stream.crashes} replicas went away while they had this request."
+        return Answer(name="replicas-went-away", detail=detail)
 
     def _off(self, now: float) -> Answer:
         self.refused_off_hours_total += 1

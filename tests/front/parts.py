@@ -162,6 +162,23 @@ class Envoy:
                 return [f"{a['address']}:{a['port_value']}" for a in addresses]
         return []
 
+    async def until_hosts(self, service: str, *endpoints: tuple[str, int]) -> None:
+        """Envoy has exactly this list."""
+        wanted = sorted(f"{host}:{port}" for host, port in endpoints)
+        for _ in range(1000):
+            if sorted(await self.hosts(service)) == wanted:
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError("Envoy never had that list")
+
+    async def until_active(self, service: str, count: int) -> None:
+        """So many requests are with the replicas."""
+        for _ in range(1000):
+            if await self.stat(f"cluster.{service}/replicas.upstream_rq_active") == count:
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError("the requests never reached the replicas")
+
 
 def layout(port: int, services: Mapping[str, float], **changes: Any) -> Layout:
     anywhere = Address("127.0.0.1", 0)

@@ -23,32 +23,15 @@ async def post(front: Envoy, body: bytes = b"x", path: str = "/predict") -> tupl
         return response.status, await response.json(content_type=None)
 
 
-async def until_hosts(front: Envoy, *endpoints: tuple[str, int]) -> None:
-    wanted = sorted(f"{host}:{port}" for host, port in endpoints)
-    for _ in range(500):
-        if sorted(await front.hosts("iris")) == wanted:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("Envoy never had that list")
-
-
-async def until_active(front: Envoy, count: int) -> None:
-    for _ in range(500):
-        if await front.stat("cluster.iris/replicas.upstream_rq_active") == count:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("the requests never reached the replica")
-
-
 async def test_requests_in_flight_on_the_only_replica_survive_its_kill(tmp_path: Path) -> None:
     table = Table("iris")
     async with discovery(table, IRIS) as port, envoy(tmp_path, layout(port, IRIS)) as front:
         with replica_process("dies", "127.64.0.2", mood="stalls") as (process, where):
             table.put("iris", where)
-            await until_hosts(front, where)
+            await front.until_hosts("iris", where)
             bodies = [os.urandom(50_000) for _ in range(30)]
             asked = [asyncio.create_task(post(front, body)) for body in bodies]
-            await until_active(front, 30)
+            await front.until_active("iris", 30)
             process.kill()
             process.wait()
             await until(lambda: table.fronts["iris"][-1].waiting == 30)  # the table still calls it ready
@@ -65,9 +48,9 @@ async def test_a_replica_that_comes_back_at_the_same_address_is_used_again_witho
     async with discovery(table, IRIS) as port, envoy(tmp_path, layout(port, IRIS)) as front:
         with replica_process("iris", "127.64.0.2", mood="stalls") as (process, where):
             table.put("iris", where)
-            await until_hosts(front, where)
+            await front.until_hosts("iris", where)
             asked = [asyncio.create_task(post(front)) for _ in range(10)]
-            await until_active(front, 10)
+            await front.until_active("iris", 10)
             process.kill()
             process.wait()
             await until(lambda: table.fronts["iris"][-1].waiting == 10)
@@ -81,7 +64,7 @@ async def test_a_replica_dead_among_others_costs_no_request(tmp_path: Path) -> N
         with ExitStack() as stack:
             started = [stack.enter_context(replica_process(f"r{i}", f"127.64.1.{i + 1}")) for i in range(3)]
             table.put("iris", *(where for _, where in started))
-            await until_hosts(front, *(where for _, where in started))
+            await front.until_hosts("iris", *(where for _, where in started))
             for victim in (0, 1):
                 asked = [asyncio.create_task(post(front, path="/predict?sleep=0.05")) for _ in range(60)]
                 await asyncio.sleep(0.02)
@@ -93,7 +76,7 @@ async def test_nine_dead_replicas_listed_beside_one_alive_cost_no_request(tmp_pa
     table = Table("iris")
     async with discovery(table, IRIS) as port, envoy(tmp_path, layout(port, IRIS)) as front, replica("r") as (_, where):
         table.put("iris", where, *((f"127.64.2.{i}", 1) for i in range(1, 10)))
-        await until_hosts(front, where, *((f"127.64.2.{i}", 1) for i in range(1, 10)))
+        await front.until_hosts("iris", where, *((f"127.64.2.{i}", 1) for i in range(1, 10)))
         answers = [await post(front) for _ in range(20)]
         assert [status for status, _ in answers] == [200] * 20
 
@@ -106,7 +89,7 @@ async def test_a_request_that_kills_replicas_is_given_up_before_it_has_killed_th
                 stack.enter_context(replica_process(f"r{i}", f"127.64.1.{i + 1}", mood="dies")) for i in range(7)
             ]
             table.put("iris", *(where for _, where in started))
-            await until_hosts(front, *(where for _, where in started))
+            await front.until_hosts("iris", *(where for _, where in started))
             status, said = await post(front, path="/poison")
             assert (status, said["detail"]) == (503, "4 replicas went away while they had this request.")
             assert sum(process.poll() is None for process, _ in started) == 3
@@ -121,7 +104,7 @@ async def test_a_replica_that_is_full_gets_the_request_again_later(tmp_path: Pat
         replica("small", at_once=4) as (app, where),
     ):
         table.put("iris", where)
-        await until_hosts(front, where)
+        await front.until_hosts("iris", where)
         answers = await asyncio.gather(*(post(front, path="/predict?sleep=0.02") for _ in range(60)))
         assert [status for status, _ in answers] == [200] * 60
         assert app.refused > 0
@@ -145,7 +128,7 @@ async def test_an_error_that_a_replica_answers_is_the_answer(tmp_path: Path) -> 
         replica("one") as (app, where),
     ):
         table.put("iris", where)
-        await until_hosts(front, where)
+        await front.until_hosts("iris", where)
         for status in (400, 404, 422, 500, 501, 504):
             for _ in range(10):
                 assert (await post(front, path=f"/status/{status}"))[0] == status
@@ -162,7 +145,7 @@ async def test_a_replica_taken_from_the_list_finishes_what_it_has(tmp_path: Path
         replica("stays") as (_, other),
     ):
         table.put("iris", where)
-        await until_hosts(front, where)
+        await front.until_hosts("iris", where)
         app.latch.clear()
         asked = [asyncio.create_task(post(front)) for _ in range(5)]
         await until(lambda: app.in_flight == 5)
@@ -178,11 +161,11 @@ async def test_a_hung_replica_holds_its_requests_no_longer_than_it_lives(tmp_pat
     async with discovery(table, IRIS) as port, envoy(tmp_path, layout(port, IRIS)) as front:
         with replica_process("hangs", "127.64.0.2") as (process, where):
             table.put("iris", where)
-            await until_hosts(front, where)
+            await front.until_hosts("iris", where)
             assert (await post(front))[0] == 200
             process.send_signal(signal.SIGSTOP)
             asked = [asyncio.create_task(post(front)) for _ in range(5)]
-            await until_active(front, 5)
+            await front.until_active("iris", 5)
             async with replica("next", "127.64.0.3") as (_, other):
                 table.put("iris", other)
                 process.kill()

@@ -154,16 +154,7 @@ async def test_a_table_made_anew_that_counts_from_the_start_is_not_taken_for_the
         table.put("iris", old, version=5)
         assert await post(front) == 200
         table.put("iris", new, version=5)
-        await until_hosts(front, new)
-
-
-async def until_hosts(front: Envoy, *endpoints: tuple[str, int]) -> None:
-    wanted = [f"{host}:{port}" for host, port in endpoints]
-    for _ in range(500):
-        if await front.hosts("iris") == wanted:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("Envoy never had that list")
+        await front.until_hosts("iris", new)
 
 
 async def test_applied_version_follows_the_table_up_and_never_runs_ahead_of_envoy(tmp_path: Path) -> None:
