@@ -193,7 +193,6 @@ def _how_to_use(system: joined.System) -> str:
     curl -s -H "x-functions-key: $AUTOSCALER_KEY" $AUTOSCALER_URL/api/services
     .venv/bin/python -m scaler status
     .venv/bin/python -m scaler pin iris 2 --for 5m --reason "a look"
-    az container list -o table          (az: `docs/local.md` says how to point it here)
 
   Ctrl-C ends everything.
 """
