@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
+import msgspec
+
+from infra.local.arm import wire
 from infra.local.arm.errors import ArmError, invalid_update
 from infra.local.arm.state import Group, Json
 
@@ -29,6 +31,10 @@ class Asked:
 
     def __init__(self, name: str, raw: bytes) -> None:
         body = _without_nulls(decode(raw))
+        try:
+            msgspec.convert(body, wire.Body)
+        except msgspec.ValidationError as error:
+            raise _malformed(f"The request content was invalid and could not be deserialized: '{error}'.") from error
         self.location = _location(body.get("location"))
         self.tags = tags_of(body)
         self.zones: list[str] | None = body.get("zones")
@@ -39,8 +45,8 @@ class Asked:
 def decode(raw: bytes) -> Json:
     """The JSON object of a body. Raises ``ArmError`` 400."""
     try:
-        body = json.loads(raw or b"{}")
-    except ValueError as error:
+        body = msgspec.json.decode(raw or b"{}")
+    except msgspec.DecodeError as error:
         raise _malformed(f"The request content was invalid and could not be deserialized: '{error}'.") from error
     if not isinstance(body, dict):
         raise _malformed("The request content was invalid and could not be deserialized: 'an object was expected'.")
@@ -74,7 +80,7 @@ def _fixed(properties: Json) -> tuple[Any, ...]:
 
 
 def _location(value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not value.replace(" ", ""):
         raise ArmError(400, "LocationRequired", "The location property is required for this definition.")
     location = value.replace(" ", "").lower()
     if location not in REGIONS:
@@ -136,8 +142,13 @@ def _container(group: str, value: object) -> Json:
         )
     properties.pop("instanceView", None)
     properties["resources"] = _resources(group, name, properties.get("resources"))
-    _check_variables(group, name, properties.get("environmentVariables"))
+    if variables := properties.get("environmentVariables"):
+        properties["environmentVariables"] = [_as_text(v) for v in variables]
     return {"name": name, "properties": properties}
+
+
+def _as_text(variable: Json) -> Json:
+    return {key: str(value) if key in ("value", "secureValue") else value for key, value in variable.items()}
 
 
 def _resources(group: str, name: str, value: object) -> Json:
@@ -163,13 +174,6 @@ def _resources(group: str, name: str, value: object) -> Json:
     return {**value, "requests": amounts}
 
 
-def _check_variables(group: str, name: str, value: object) -> None:
-    if value is None:
-        return
-    if not isinstance(value, list) or not all(isinstance(v, dict) and isinstance(v.get("name"), str) for v in value):
-        raise _malformed(f"The environment variables of container '{name}' in container group '{group}' are invalid.")
-
-
 def _check_address(name: str, value: object) -> None:
     if value is None:
         return
@@ -180,10 +184,6 @@ def _check_address(name: str, value: object) -> None:
             "MissingIpAddressPorts",
             f"The ports in the 'ipAddress' of container group '{name}' cannot be empty.",
         )
-    for port in ports:
-        number = port.get("port") if isinstance(port, dict) else None
-        if not isinstance(number, int) or not 0 < number < 65536:
-            raise _malformed(f"A port in the 'ipAddress' of container group '{name}' is invalid.")
 
 
 def _malformed(message: str) -> ArmError:

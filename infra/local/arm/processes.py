@@ -70,9 +70,9 @@ class Processes:
                     env=launch.environment,
                     start_new_session=True,
                 )
-        except OSError as error:
+        except (OSError, ValueError) as error:  # no such program; a name or a value that no environment can hold
             with log.open("a") as out_text:
-                out_text.write(f"exec {launch.command[0]}: {error.strerror}\n")
+                out_text.write(f"exec {launch.command[0]}: {getattr(error, 'strerror', None) or error}\n")
             asyncio.get_running_loop().call_soon(self._on_exit, run, 127)
             return
         self._children[run] = child

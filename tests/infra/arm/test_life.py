@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from infra.local.arm.addresses import HOSTS, Addresses
 from tests.infra.arm.world import START_S, World, container, group_path
 
 
@@ -200,6 +201,17 @@ def test_a_group_with_two_containers_runs_while_one_of_them_does() -> None:
     assert world.properties("iris-1")["instanceView"]["state"] == "Running"
 
 
+def test_a_stopped_group_does_not_come_back_out_of_its_back_off() -> None:
+    world = World()
+    world.started("iris-1", restartPolicy="Always")
+    world.exit("iris-1", 1)
+    world.exit("iris-1", 1)
+    assert world.call("POST", group_path("iris-1", "stop")).status == 204
+    world.wait(1000)
+    assert not world.running
+    assert world.properties("iris-1")["instanceView"]["state"] == "Stopped"
+
+
 def test_restart_runs_everything_anew() -> None:
     world = World()
     world.started("iris-1")
@@ -223,6 +235,17 @@ def test_no_address_is_given_twice_while_its_group_lives() -> None:
     world.put("iris-new")
     world.wait(START_S)
     assert world.properties("iris-new")["ipAddress"]["ip"] not in addresses  # not soon again either
+
+
+def test_addresses_go_round_and_leave_out_what_is_taken() -> None:
+    addresses = Addresses(HOSTS - 1, lambda candidate, port: (candidate, port) != ("127.64.0.2", 8000))
+    assert addresses.take(set(), 8000) == "127.64.255.254"
+    assert addresses.take({"127.64.0.1"}, 8000) == "127.64.0.3"
+    assert addresses.take(set(), 9000) == "127.64.0.4"
+
+
+def test_a_port_that_is_taken_everywhere_does_not_stop_the_search() -> None:
+    assert Addresses(0, lambda _address, _port: False).take(set(), 8000).startswith("127.64.")
 
 
 def test_what_was_kept_goes_on_in_another_world() -> None:
