@@ -14,7 +14,6 @@ from inference import metrics, openapi, v2_routes
 from inference.doors import predictions
 from inference.errors import Refused
 from inference.handling import Waiting, arrive, authorise, compute, problem
-from inference.lifecycle import Event
 from inference.service import Service
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -66,7 +65,7 @@ async def stats(service: Service, request: Request) -> Response:
 
 async def drain(service: Service, request: Request) -> Response:
     authorise(service, request)
-    phase = service.lifecycle.on(Event.DRAIN if request.method == "POST" else Event.UNDRAIN)
+    phase = service.drain(request.method == "POST")
     return JSONResponse({"phase": phase.spoken})
 
 

@@ -49,6 +49,10 @@ class Meter:
         self._advance()
         return self._busy_s
 
+    def resume_busy(self, busy_s: float) -> None:
+        """Goes on from the seconds that another process counted."""
+        self._busy_s += busy_s
+
     def _advance(self) -> None:
         now = time.monotonic()
         self._busy_s += self.in_flight * (now - self._changed_at)

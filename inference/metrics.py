@@ -68,15 +68,15 @@ class _Figures(Collector):
         yield forms
 
     def _latency(self) -> Metric:
-        meter = self._service.meter
+        figures, counts, _ = self._service.totals()
         buckets, total = [], 0
-        for index, count in enumerate(meter.counts):
+        for index, count in enumerate(counts):
             total += count
             if index < len(EDGES_S) and index % EVERY_NTH_EDGE == 0:
                 buckets.append((f"{EDGES_S[index]:.6g}", float(total)))
         buckets.append(("+Inf", float(total)))
         latency = HistogramMetricFamily("replica_latency_seconds", "From arrival to answer, of completed requests.")
-        latency.add_metric([], buckets, sum_value=meter.latency_sum_s)
+        latency.add_metric([], buckets, sum_value=figures["latency_sum_s"])
         return latency
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
 import socket
 import sys
 import time
+import uuid
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
@@ -19,8 +19,9 @@ import uvicorn
 from inference import app
 from inference.connection import Connection, sweep_all
 from inference.errors import BadSetting
+from inference.ledger import Ledger
 from inference.lifecycle import Event, Phase
-from inference.service import EXPIRE_EVERY_S, Service
+from inference.service import EXPIRE_EVERY_S, Place, Service
 from inference.settings import Settings
 
 log = logging.getLogger("inference")
@@ -80,11 +81,16 @@ class Server(uvicorn.Server):
         self._leave_by = time.monotonic() + self._service.settings.drain_s
         if self._service.phase is Phase.STARTING:
             self.should_exit = True
+        self._service.leaving = True
         self._service.lifecycle.on(Event.DRAIN)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listens, then loads; a worker that joins others loads first, so that no request meets it unready."""
+        if not self._service.place.listens_at_once:
+            await self._service.start()
         await super().startup(sockets)
-        self._run(self._service.start())
+        if self._service.place.listens_at_once:
+            self._run(self._service.start())
         self._run(self._expire())
         self._run(sweep_all(self.server_state.connections))
 
@@ -110,9 +116,14 @@ class Server(uvicorn.Server):
         return now - since >= self._service.settings.drain_quiet_s or now >= (self._leave_by or 0.0)
 
 
-def serve(settings: Settings, bound: socket.socket) -> int:
+def new_start_id() -> str:
+    """What tells one start of a replica from the next: counters reset with it."""
+    return str(uuid.uuid4())
+
+
+def serve(settings: Settings, bound: socket.socket, place: Place | None = None) -> int:
     """Serves until told to stop; the exit code (0, or 2 when the model cannot be served)."""
-    service = Service(settings)
+    service = Service(settings, place or Place(ledger=Ledger(1), slot=0, start_id=new_start_id()))
     config = uvicorn.Config(
         app.build(service),
         loop="uvloop",
@@ -130,6 +141,7 @@ def serve(settings: Settings, bound: socket.socket) -> int:
     log.info("listening", extra={"host": host, "port": port, "replica": settings.replica})
     server.run(sockets=[bound])
     service.lifecycle.on(Event.STOP)
+    service.telemetry.stop()
     if service.failure is not None:
         print(service.failure, file=sys.stderr)
     log.info("stopped", extra={"completed": service.meter.completed, "failed": service.meter.failed})
@@ -142,9 +154,3 @@ def leave(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def freeze() -> None:
-    """Takes everything loaded out of the garbage collector's sight, so that a collection costs little."""
-    gc.collect()
-    gc.freeze()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from inference.batcher import Batcher, Job
 from inference.errors import BadSetting, Refused
 from inference.gpu import Gpus
+from inference.ledger import Ledger
 from inference.lifecycle import Event, Lifecycle, Phase
 from inference.meter import Meter, Usage, quantile
 from inference.model import Model, load
@@ -22,6 +23,16 @@ from inference.telemetry import Telemetry
 
 log = logging.getLogger("inference")
 EXPIRE_EVERY_S = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a process stands among the workers of its replica."""
+
+    ledger: Ledger
+    slot: int
+    start_id: str
+    listens_at_once: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +46,20 @@ class Served:
 class Service:
     """One per process; every method is called on the event loop's thread unless it says otherwise."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, place: Place) -> None:
         self.settings = settings
+        self.place = place
         self.lifecycle = Lifecycle()
         self.meter = Meter()
+        place.ledger.resume(place.slot, self.meter)
         self.usage = Usage()
         self.gpus: Gpus | None = None
         self.telemetry = Telemetry(settings)
-        self.start_id = str(uuid.uuid4())
         self.served: dict[str, Served] = {}
         self.generation = 0  # grows whenever `served` changes
         self.failure: BadSetting | None = None
+        self.leaving = False  # told to stop: drains for good
         self.timeout_s = settings.request_timeout_s
-        self._sequence = 0
         self._loading: asyncio.Task[None] | None = None
         self._retired: list[Batcher] = []
 
@@ -86,6 +98,9 @@ class Service:
                 models = [load(name, file, settings) for name, file in settings.models]
                 for model in models:
                     model.warm_up()
+                # What is loaded now stays: out of the garbage collector's sight, a collection costs little.
+                gc.collect()
+                gc.freeze()
                 if self.gpus is None:
                     self.gpus = Gpus()
                     self.telemetry.start()
@@ -117,6 +132,8 @@ class Service:
     def expire(self) -> None:
         """Refuses what waited past its deadline and lets go of models that nothing waits for; call it often."""
         now = time.monotonic()
+        self._follow_drain()
+        self._publish()
         for batcher in self.batchers():
             batcher.expire(now)
         for batcher in [b for b in self._retired if b.idle]:
@@ -166,27 +183,58 @@ class Service:
 
     # -- what is said about it
 
-    def stats(self) -> dict[str, Any]:
-        """The document of `GET /stats`."""
-        meter, bins = self.meter, self.meter.recent()
-        self._sequence += 1
-        return {
-            "replica": self.settings.replica,
-            "start_id": self.start_id,
-            "sequence": self._sequence,
-            "at": time.time(),
-            "phase": self.phase.spoken,
+    def drain(self, on: bool) -> Phase:
+        """Drains, or undoes it, in every worker of the replica."""
+        self.place.ledger.draining = on
+        self._follow_drain()
+        return self.phase
+
+    def _follow_drain(self) -> None:
+        draining = self.place.ledger.draining or self.leaving
+        self.lifecycle.on(Event.DRAIN if draining else Event.UNDRAIN)
+
+    def _publish(self) -> None:
+        meter = self.meter
+        recent = meter.recent()
+        figures: dict[str, float] = {
+            "arrivals": meter.arrivals,
+            "completed": meter.completed,
+            "failed": meter.failed,
+            "rejected": meter.rejected,
             "in_flight": meter.in_flight,
             "queued": meter.queued,
-            "capacity": self.settings.capacity or self.settings.max_batch_size,
-            "arrivals_total": meter.arrivals,
-            "completed_total": meter.completed,
-            "failed_total": meter.failed,
-            "rejected_total": meter.rejected,
-            "busy_seconds_total": round(meter.busy_s(), 6),
-            "latency_s": {name: quantile(bins, share) for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))},
+            "busy_s": meter.busy_s(),
+            "latency_sum_s": meter.latency_sum_s,
             "cpu": self.usage.cpu(),
             "memory_bytes": self.usage.memory_bytes(),
+        }
+        self.place.ledger.write(self.place.slot, figures, meter.counts, recent)
+
+    def totals(self) -> tuple[dict[str, float], list[int], list[int]]:
+        """Figures, all latencies and recent latencies of all workers, this one up to date."""
+        self._publish()
+        return self.place.ledger.total()
+
+    def stats(self) -> dict[str, Any]:
+        """The document of `GET /stats`."""
+        figures, _, bins = self.totals()
+        return {
+            "replica": self.settings.replica,
+            "start_id": self.place.start_id,
+            "sequence": time.monotonic_ns() // 1000,  # grows whichever worker answers
+            "at": time.time(),
+            "phase": self.phase.spoken,
+            "in_flight": int(figures["in_flight"]),
+            "queued": int(figures["queued"]),
+            "capacity": (self.settings.capacity or self.settings.max_batch_size) * self.settings.workers,
+            "arrivals_total": int(figures["arrivals"]),
+            "completed_total": int(figures["completed"]),
+            "failed_total": int(figures["failed"]),
+            "rejected_total": int(figures["rejected"]),
+            "busy_seconds_total": round(figures["busy_s"], 6),
+            "latency_s": {name: quantile(bins, share) for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))},
+            "cpu": round(min(1.0, figures["cpu"]), 4),
+            "memory_bytes": int(figures["memory_bytes"]),
             "gpu": self.gpus.read() if self.gpus else [],
         }
 

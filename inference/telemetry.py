@@ -47,6 +47,11 @@ class Telemetry:
         self._tracer = self._trace.get_tracer("inference")
         log.info("telemetry is on", extra={"sampling": self._settings.sampling})
 
+    def stop(self) -> None:
+        """Sends what is still held back."""
+        if self._tracer is not None:
+            self._trace.get_tracer_provider().shutdown()
+
     def wants(self, traceparent: bytes) -> bool:
         """Whether a request with this header becomes a span: the caller sampled it, and telemetry is on."""
         if self._tracer is None:

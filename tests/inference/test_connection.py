@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -141,8 +141,22 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(replica: Replica) ->
     assert b"MAX_BODY_BYTES" in body
 
 
-def test_a_slow_sender_gets_408(start: Callable[..., Replica], models: Path) -> None:
-    one = start(MODEL_PATH=str(models / "iris-sklearn.joblib"), RECEIVE_TIMEOUT_S="0.3").ready()
+@pytest.fixture(scope="module")
+def narrow(models: Path) -> Iterator[Replica]:
+    """A replica that takes one request at a time, a third of a second each."""
+    one = Replica(
+        MODEL_PATH=str(models / "iris.safetensors"),
+        SERVICE_TIME_MS="300",
+        MAX_BATCH_SIZE="1",
+        MAX_QUEUE="2",
+        RECEIVE_TIMEOUT_S="0.3",
+    )
+    yield one.ready()
+    one.end()
+
+
+def test_a_slow_sender_gets_408(narrow: Replica) -> None:
+    one = narrow
     for data in (b"POST /predict HT", post(GOOD, path="/predict")[:-5], post(GOOD, "expect: x", path="/predict")[:-5]):
         with one.connect() as client:
             client.sendall(data)
@@ -152,14 +166,9 @@ def test_a_slow_sender_gets_408(start: Callable[..., Replica], models: Path) -> 
 
 
 def test_a_client_that_gave_up_is_not_computed_and_a_late_one_is_refused(
-    start: Callable[..., Replica], models: Path
+    narrow: Replica,
 ) -> None:
-    one = start(
-        MODEL_PATH=str(models / "iris-sklearn.joblib"),
-        SERVICE_TIME_MS="300",
-        MAX_BATCH_SIZE="1",
-        REQUEST_TIMEOUT_S="0.8",
-    ).ready()
+    one, before = narrow, narrow.get("/stats")[1]
     first, second, third = one.connect(), one.connect(), one.connect()
     ask = post(GOOD, path="/predict")
     first.sendall(ask)
@@ -170,19 +179,17 @@ def test_a_client_that_gave_up_is_not_computed_and_a_late_one_is_refused(
     second.close()
     assert read_answer(third)[0] == 504
     assert read_answer(first)[0] == 200
-    until(lambda: one.get("/stats")[1]["failed_total"] == 2, "both are counted")
+    until(lambda: one.get("/stats")[1]["failed_total"] == before["failed_total"] + 2, "both are counted")
     said = one.get("/stats")[1]
-    assert (said["completed_total"], said["in_flight"], said["queued"]) == (1, 0, 0)
+    assert (said["completed_total"], said["in_flight"], said["queued"]) == (before["completed_total"] + 1, 0, 0)
     first.close()
     third.close()
 
 
 def test_a_full_queue_answers_503_with_retry_after_and_is_not_ready(
-    start: Callable[..., Replica], models: Path
+    narrow: Replica,
 ) -> None:
-    one = start(
-        MODEL_PATH=str(models / "iris-sklearn.joblib"), SERVICE_TIME_MS="500", MAX_BATCH_SIZE="1", MAX_QUEUE="2"
-    ).ready()
+    one, before = narrow, narrow.get("/stats")[1]
     clients = [one.connect() for _ in range(3)]
     clients[0].sendall(post(GOOD, path="/predict"))
     until(lambda: one.get("/stats")[1]["in_flight"] == 1, "one is computed")
@@ -198,7 +205,7 @@ def test_a_full_queue_answers_503_with_retry_after_and_is_not_ready(
     assert one.get("/readyz")[0] == 503
     assert [read_answer(client)[0] for client in clients] == [200, 200, 200]
     assert one.get("/readyz")[0] == 200
-    assert one.get("/stats")[1]["rejected_total"] == 2
+    assert one.get("/stats")[1]["rejected_total"] == before["rejected_total"] + 2
     for client in clients:
         client.close()
 
