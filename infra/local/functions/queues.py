@@ -14,6 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from aiohttp import ClientError
 from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
 from azure.functions.meta import Datum
 from azure.functions.queue import QueueMessage
@@ -29,11 +30,11 @@ log = logging.getLogger(__name__)
 SHORTEST_PAUSE_S = 0.1
 LONGEST_OUTAGE_PAUSE_S = 5.0
 LEASE_S = 60
-UNREACHABLE = (AzureError, OSError, TimeoutError)
+UNREACHABLE = (AzureError, ClientError, OSError, TimeoutError)
 
 
 class QueueListener:
-    """Serves one queue-triggered function. ``sleep`` is injected so that tests need not wait."""
+    """Serves one queue-triggered function. ``sleep`` paces the looks; it is injected so that tests need not wait."""
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class QueueListener:
         settings: QueueSettings,
         call: Callable[[Function, object], Awaitable[object]],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        lease_s: int = LEASE_S,
     ) -> None:
         assert isinstance(function.trigger, QueueTrigger)
         self._function = function
@@ -50,6 +52,7 @@ class QueueListener:
         self._settings = settings
         self._call = call
         self._sleep = sleep
+        self._lease_s = lease_s
         self._tasks: set[asyncio.Task[None]] = set()
         self._pause_s = SHORTEST_PAUSE_S
         self._is_away = False
@@ -87,7 +90,9 @@ class QueueListener:
 
     async def _receive(self) -> list[StoredMessage]:
         count = self._settings.batch_size
-        pages = self._queue.receive_messages(messages_per_page=count, max_messages=count, visibility_timeout=LEASE_S)
+        pages = self._queue.receive_messages(
+            messages_per_page=count, max_messages=count, visibility_timeout=self._lease_s
+        )
         try:
             return [message async for message in pages]
         except ResourceNotFoundError:
@@ -127,9 +132,9 @@ class QueueListener:
     async def _keep(self, message: StoredMessage) -> None:
         """Renew the lease at half its time, as long as the function runs."""
         while True:
-            await asyncio.sleep(LEASE_S / 2)
+            await asyncio.sleep(self._lease_s / 2)
             try:
-                renewed = await self._queue.update_message(message, visibility_timeout=LEASE_S)
+                renewed = await self._queue.update_message(message, visibility_timeout=self._lease_s)
             except UNREACHABLE as error:
                 log.warning("queue %s: lease not renewed: %s", self._queue.queue_name, _reason(error))
             else:

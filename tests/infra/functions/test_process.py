@@ -26,6 +26,9 @@ import pathlib, time
 began = pathlib.Path(__file__).parent / "began"
 ended = began.with_name("ended")
 
+import atexit
+atexit.register(began.with_name("goodbye").touch)
+
 @app.route(route="hello")
 def hello(req: func.HttpRequest) -> str: return "hello"
 
@@ -118,13 +121,14 @@ def test_a_function_that_never_ends_does_not_hold_the_process(tmp_path: Path) ->
         assert process.stop() == 0
 
 
-def test_the_access_log_is_off_and_no_key_is_logged(tmp_path: Path) -> None:
+def test_the_access_log_is_off_no_key_is_logged_and_the_end_is_a_clean_one(tmp_path: Path) -> None:
     write_app(tmp_path, SOURCE)
     with started(tmp_path) as process:
         httpx.get(f"{process.url}/api/hello", params={"code": "secret-code"}, trust_env=False)
         process.stop()
 
         text = process.log.read_text()
+    assert (tmp_path / "goodbye").exists()
     assert "secret-code" not in text
     assert "GET /" not in text
 

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,10 @@ import pytest
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
+from infra.local.functions.app import Function, load_app
+from infra.local.functions.queues import QueueListener
+from infra.local.functions.settings import load_host_settings
+from infra.local.functions.storage import Storage
 from tests.azurite import Azurite, identity_endpoint, start_azurite
 from tests.infra.functions.serving import Running, serving, until, write_app
 
@@ -63,6 +67,12 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
 def identity() -> Iterator[dict[str, str]]:
     with identity_endpoint() as env:
         yield env
+
+
+@pytest.fixture(autouse=True)
+def _managed_identity(identity: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in identity.items():
+        monkeypatch.setenv(name, value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +141,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 @asynccontextmanager
-async def listening(folder: Path, azurite: Azurite, identity: dict[str, str], **queues: Any) -> AsyncIterator[Queues]:
+async def listening(folder: Path, azurite: Azurite, **queues: Any) -> AsyncIterator[Queues]:
     name = f"q{abs(hash(folder))}"
     write_app(folder, SOURCE, {"extensions": {"queues": {"maxPollingInterval": "00:00:00.2", **queues}}})
     env = {"QUEUE": name, "Store__queueServiceUri": azurite.queue, "Store__credential": "managedidentity"}
@@ -144,12 +154,8 @@ async def listening(folder: Path, azurite: Azurite, identity: dict[str, str], **
 
 
 @pytest.fixture
-async def queues(
-    tmp_path: Path, azurite: Azurite, identity: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Queues]:
-    for name, value in identity.items():
-        monkeypatch.setenv(name, value)
-    async with listening(tmp_path, azurite, identity, maxDequeueCount=3) as made:
+async def queues(tmp_path: Path, azurite: Azurite) -> AsyncIterator[Queues]:
+    async with listening(tmp_path, azurite, maxDequeueCount=3) as made:
         yield made
 
 
@@ -172,7 +178,9 @@ async def test_many_messages_are_each_handled_once(queues: Queues) -> None:
     assert sorted(int(line["body"]) for line in said) == list(range(60))
 
 
-async def test_a_message_that_fails_comes_back_and_ends_as_poison(queues: Queues) -> None:
+async def test_a_message_that_fails_comes_back_and_ends_as_poison(
+    queues: Queues, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = queues.running.parts.app.folder
     (folder / "fail").touch()
     await queues.put("bad luck")
@@ -181,6 +189,7 @@ async def test_a_message_that_fails_comes_back_and_ends_as_poison(queues: Queues
     assert [line["count"] for line in await queues.lines(3)] == [1, 2, 3]
     await queues.is_empty()
     assert len(await queues.lines(3)) == 3
+    assert "-poison: its function failed 3 times" in caplog.text
 
 
 async def test_a_message_that_fails_once_succeeds_the_next_time(queues: Queues) -> None:
@@ -221,23 +230,87 @@ async def test_what_a_function_puts_on_an_output_is_sent_when_it_has_succeeded(q
     assert base64.b64decode(await queues.take("-out")) == b"passed on"
 
 
-async def test_storage_going_away_is_said_once_and_survived(
-    tmp_path: Path, identity: dict[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@asynccontextmanager
+async def listener_of(
+    folder: Path,
+    azurite: Azurite,
+    call: Callable[[Function, object], Awaitable[object]],
+    **options: Any,
+) -> AsyncIterator[tuple[QueueListener, QueueClient]]:
+    """A listener without a host around it, and its queue, which is made."""
+    write_app(folder, SOURCE, {"extensions": {"queues": {"maxPollingInterval": "00:00:01"}}})
+    env = {"QUEUE": f"l{abs(hash(folder))}", "Store__queueServiceUri": azurite.queue}
+    env["Store__credential"] = "managedidentity"
+    settings = load_host_settings(folder, env)
+    function = load_app(folder, settings, env, 0.0).functions[0]
+    storage = Storage(env, str(azurite.ca))
+    try:
+        queue = storage.queue("Store", env["QUEUE"])
+        await queue.create_queue()
+        yield QueueListener(function, storage, settings.queues, call, **options), queue
+    finally:
+        await storage.close()
+
+
+async def test_the_pause_between_two_looks_grows_to_the_longest_and_starts_anew_with_a_message(
+    tmp_path: Path, azurite: Azurite
 ) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(round(seconds, 3))
+        if len(pauses) == 6:
+            await queue.send_message(base64.b64encode(b"wake up").decode())
+        if len(pauses) == 8:
+            raise asyncio.CancelledError
+
+    async def call(function: Function, argument: object) -> object:
+        return None
+
+    async with listener_of(tmp_path, azurite, call, sleep=sleep) as (listener, queue):
+        with pytest.raises(asyncio.CancelledError):
+            await listener.run()
+        await listener.finish()
+
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 0.1, 0.2]
+
+
+async def test_a_message_stays_in_hand_as_long_as_its_function_runs(tmp_path: Path, azurite: Azurite) -> None:
+    calls: list[object] = []
+    ended = asyncio.Event()
+
+    async def call(function: Function, argument: object) -> object:
+        calls.append(argument)
+        # Three leases long: what is tested is that real time passes and the message does not come back.
+        await asyncio.sleep(3.2)
+        ended.set()
+        return None
+
+    async with listener_of(tmp_path, azurite, call, lease_s=1) as (listener, queue):
+        await queue.send_message(base64.b64encode(b"long").decode())
+        task = asyncio.create_task(listener.run())
+        await asyncio.wait_for(ended.wait(), 10)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await listener.finish()
+        left = (await queue.get_queue_properties()).approximate_message_count
+
+    assert (len(calls), left) == (1, 0)
+
+
+async def test_storage_going_away_is_said_once_and_survived(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    for name, value in identity.items():
-        monkeypatch.setenv(name, value)
     folder = tmp_path / "data"
     folder.mkdir()
     with start_azurite(folder) as azurite:
-        async with listening(tmp_path / "app", azurite, identity) as queues:
+        async with listening(tmp_path / "app", azurite) as queues:
             await queues.put("before")
             await queues.lines(1)
             await queues.is_empty()
-            azurite.stop()
+            await asyncio.to_thread(azurite.stop)
             await until(lambda: said_times(caplog, "is out of reach", 2))  # one for each of the two queues
             assert (await queues.running.http.get("/")).status_code == 204
-            azurite.start()
+            await asyncio.to_thread(azurite.start)  # off the loop: meanwhile the host tries on
             await queues.put("after")
             said = await queues.lines(2)
 
@@ -246,18 +319,14 @@ async def test_storage_going_away_is_said_once_and_survived(
     assert caplog.text.count("is back") == 2
 
 
-async def test_a_host_that_starts_before_storage_waits_for_it(
-    tmp_path: Path, identity: dict[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    for name, value in identity.items():
-        monkeypatch.setenv(name, value)
+async def test_a_host_that_starts_before_storage_waits_for_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
     with start_azurite(folder) as azurite:
         azurite.stop()
-        async with listening(tmp_path / "app", azurite, identity) as queues:
+        async with listening(tmp_path / "app", azurite) as queues:
             await until(lambda: said_times(caplog, "is out of reach", 2))
-            azurite.start()
+            await asyncio.to_thread(azurite.start)
             await queues.put("at last")
             assert [line["body"] for line in await queues.lines(1)] == ["at last"]
 

@@ -60,7 +60,7 @@ def test_the_more_specific_route_answers_whatever_the_order() -> None:
     routes = [
         route("rest", "s/{*rest}"),
         route("any", "s/{x}"),
-        route("number", "s/{x:int}"),
+        route("number", "s/{z:int}"),
         route("literal", "s/list"),
         route("deep", "s/{x}/pin"),
     ]
@@ -117,9 +117,9 @@ def test_a_template_that_cannot_be_read_is_a_sentence(template: str, problem: st
 
 
 def test_routes_that_azure_would_resolve_by_name_are_named() -> None:
-    router = Router(
-        [route("details", "p/{id}"), route("list", "p/list"), route("zoo", "p/{*rest}"), route("other", "q")]
-    )
+    routes = [route("details", "p/{id}"), route("list", "p/list"), route("zoo", "p/{*rest}"), route("other", "q")]
+    routes += [route("able", "r/{id}", "PUT"), route("baker", "r/list", "GET")]
+    router = Router(routes)
 
     assert router.ambiguities() == [("list", "details")]
 
