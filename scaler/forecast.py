@@ -3,30 +3,40 @@
 *Analogs.* A moment is described by its shape: how the newest rate stands to the last minute, that to the last five,
 those to the last half hour, and to the peak of the hour, all as logarithms, and a little by its level. (The spans are
 in bins, a sixth of a start each: they stretch with the lead time.) What followed each of the moments most like now,
-scaled to today's level, is a path. *Correction.* No past moment is quite like now; a linear regression of what followed
-on the shape, fitted on the same record, moves each path by what the difference of the shapes usually means.
+scaled to today's rate, is a path.
+
+*Correction.* No past moment is quite like now. A ridge regression of what followed on the shape, fitted on the same
+record and slowly forgetting, moves each path by what the difference between its moment's shape and today's means.
+
 *Prior.* Before a record exists there are only guesses: four ramps, whose weight fades as evidence comes in.
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from scaler.history import FEATURES, Floats, History, Past, now, past
+from scaler.history import BLOCK_BINS, Block, Floats, History, features, now
 
 ANALOGS = 100
 STRIDE = 2  # every second past moment is looked at
-SHAPE_WEIGHTS = (1.0, 4.0, 2.0, 1.0, 0.5)
+SHAPE_WEIGHTS = np.array([1.0, 4.0, 2.0, 1.0, 0.5])  # of squared differences: level, and the four slopes
 RANK_SOFTNESS = 30.0  # the analog of rank r weighs 1 / (this + r)
 PRIOR_RAMPS = ((1.0, 0.5), (1.25, 0.3), (1.6, 0.15), (2.5, 0.05))  # (factor at the end, weight)
 PRIOR_SHARE = 0.3
 PRIOR_FADE_BINS = 48.0
 RIDGE = 3.0
-CLIP = 1.0
+STEEPEST = 1.0  # slopes count up to a factor of e
+FARTHEST = 1.0  # so far, as a logarithm, the correction may move a path
+KEPT_PER_BLOCK = 1.0 - 1.0 / 96.0  # of the regression's memory
+FIRST_MOMENT = 4
+RECKONED_EVERY = 4  # bins
+
+Single = NDArray[np.float32]
 
 
 class Paths(Struct, frozen=True):
@@ -38,49 +48,154 @@ class Paths(Struct, frozen=True):
     level: float
 
 
+class Moments(Struct, frozen=True):
+    """Past moments whose future is known: each one's place in ``rates``, its shape (one column each), the part of its
+    distance to any other shape that is its own, and the sums of the regression."""
+
+    rates: Single
+    places: NDArray[np.int_]
+    shapes: Single
+    lengths: Single
+    squares: Floats
+    products: Floats
+
+
 def paths(history: History, bins: int, floor: float) -> Paths | None:
     """Paths over the next ``bins`` bins; None where the newest rate is not known. ``floor`` (arrivals per second) is
     the rate below which differences mean nothing."""
-    record = past(history)
-    means = now(history, record)
-    if math.isnan(means[0]):
-        return None
+    means = now(history)
     newest = float(means[0])
-    shape = _shape(np.where(np.isnan(means), newest, means), floor)
-    followed, weights = _analogs(record, shape, newest, bins, floor)
-    share = PRIOR_SHARE / (1.0 + len(record.rates) / PRIOR_FADE_BINS) if len(weights) else 1.0
+    if math.isnan(newest):
+        return None
+    floor = 2.0 ** (round(4.0 * math.log2(floor)) / 4.0)  # on a grid, so that what was reckoned with it can be kept
+    shape = _shapes(np.where(np.isnan(means), newest, means)[:, None], floor)[:, 0]
+    old = _old(history.blocks, bins, floor)
+    recent = _recent(history, bins, floor)
+    followed, weights = _analogs(old, recent, shape, newest, bins, floor)
+    seen = len(history.blocks) * BLOCK_BINS + len(history.tail) // 4
+    share = PRIOR_SHARE / (1.0 + seen / PRIOR_FADE_BINS) if len(weights) else 1.0
     ramps = newest * (1.0 + np.outer([end - 1.0 for end, _ in PRIOR_RAMPS], np.arange(1, bins + 1) / bins))
     prior = np.array([weight for _, weight in PRIOR_RAMPS])
     weights = np.concatenate([weights * (1.0 - share), prior * share])
     return Paths(np.concatenate([followed, ramps]), weights, float(means[1]))
 
 
-def _shape(means: NDArray[np.floating], floor: float) -> Floats:
-    """Level and relative slopes; the same for one moment and for a row of moments."""
-    logs = np.log(np.asarray(means, dtype=np.float64) + floor)
-    return np.array([logs[1], logs[0] - logs[1], logs[1] - logs[2], logs[2] - logs[3], logs[4] - logs[1]])
+# -- analogs and their correction
 
 
-def _analogs(record: Past, shape: Floats, newest: float, bins: int, floor: float) -> tuple[Floats, Floats]:
-    last = len(record.rates) - bins  # the first moment whose future is not all known
-    if last <= 4:
+def _analogs(
+    old: Moments, recent: Moments, shape: Single, newest: float, bins: int, floor: float
+) -> tuple[Floats, Floats]:
+    aim = shape * SHAPE_WEIGHTS.astype(np.float32)
+    apart = np.concatenate([m.lengths - 2.0 * (aim @ m.shapes) for m in (old, recent)])
+    chosen = np.argpartition(apart, ANALOGS)[:ANALOGS] if len(apart) > ANALOGS else np.arange(len(apart))
+    chosen = chosen[np.argsort(apart[chosen], kind="stable")]
+    chosen = chosen[np.isfinite(apart[chosen])]
+    if not len(chosen):
         return np.empty((0, bins)), np.empty(0)
-    moments = np.arange(last - 1, 3, -STRIDE)
-    shapes = _shape(record.means[:, moments], floor)
-    apart = np.einsum("i,ij->j", np.array(SHAPE_WEIGHTS), (shapes - shape[:, None]) ** 2)
-    futures = np.lib.stride_tricks.sliding_window_view(record.rates, bins)
-    known = ~np.isnan(apart)
-    known[np.isnan(futures[moments + 1]).any(axis=1)] = False
-    moments, apart, shapes = moments[known], apart[known], shapes[:, known]
-    if len(moments) > ANALOGS:
-        nearest = np.argpartition(apart, ANALOGS)[:ANALOGS]
-        moments, apart, shapes = moments[nearest], apart[nearest], shapes[:, nearest]
-    order = np.argsort(apart, kind="stable")
-    moments, shapes = moments[order], shapes[:, order]
-    scale = (newest + floor) / (record.rates[moments].astype(np.float64) + floor)
-    followed = (futures[moments + 1] + floor) * scale[:, None] - floor
-    weights = 1.0 / (RANK_SOFTNESS + np.arange(len(moments), dtype=np.float64))
-    return np.maximum(followed, 0.0), weights / max(weights.sum(), 1e-300)
+    in_old, split = chosen < len(old.places), len(old.places)
+    from_old, from_recent = chosen[in_old], chosen[~in_old] - split
+    futures = np.empty((len(chosen), bins + 1))
+    shapes = np.empty((len(shape), len(chosen)))
+    steps = np.arange(bins + 1)
+    for where, part, m in ((in_old, from_old, old), (~in_old, from_recent, recent)):
+        futures[where] = m.rates[m.places[part][:, None] + steps]
+        shapes[:, where] = m.shapes[:, part]
+    effect = _regression(old, recent, bins)
+    correction = (_slopes(shape[:, None].astype(np.float64)) - _slopes(shapes)).T @ effect
+    scale = (newest + floor) / (futures[:, :1] + floor) * np.exp(np.clip(correction, -FARTHEST, FARTHEST))
+    weights = 1.0 / (RANK_SOFTNESS + np.arange(len(chosen), dtype=np.float64))
+    return np.maximum((futures[:, 1:] + floor) * scale - floor, 0.0), weights / weights.sum()
 
 
-assert len(SHAPE_WEIGHTS) == FEATURES
+def _regression(old: Moments, recent: Moments, bins: int) -> Floats:
+    """What one unit of each slope means for the logarithm of the rate, bin by bin."""
+    squares = old.squares * KEPT_PER_BLOCK + recent.squares
+    products = old.products * KEPT_PER_BLOCK + recent.products
+    solved = np.linalg.solve(squares + RIDGE * np.eye(len(squares)), products)
+    return np.asarray(solved[1:], dtype=np.float64)
+
+
+def _shapes(means: NDArray[np.floating], floor: float) -> Single:
+    """Level and relative slopes of each column of trailing means."""
+    logs = np.log(means.astype(np.float64) + floor)
+    rows = [logs[1], logs[0] - logs[1], logs[1] - logs[2], logs[2] - logs[3], logs[4] - logs[1]]
+    return np.array(rows, dtype=np.float32)
+
+
+def _slopes(shapes: NDArray[np.floating]) -> Floats:
+    return np.clip(shapes[1:].astype(np.float64), -STEEPEST, STEEPEST)
+
+
+# -- moments, reckoned once per block
+
+
+@lru_cache(maxsize=32)
+def _old(blocks: tuple[Block, ...], bins: int, floor: float) -> Moments:
+    """The moments of every full block but the last, whose futures may reach into it."""
+    found = (
+        [
+            _block_moments(before, these.rates, after.rates, bins, floor)
+            for before, these, after in zip(
+                (b"", *(b.rates for b in blocks[:-2])), blocks[:-1], blocks[1:], strict=True
+            )
+        ]
+        if len(blocks) > 1
+        else []
+    )
+    squares, products = np.zeros((5, 5)), np.zeros((5, bins))
+    for m in found:
+        squares = squares * KEPT_PER_BLOCK + m.squares
+        products = products * KEPT_PER_BLOCK + m.products
+    nothing = np.empty(0, dtype=np.float32)
+    return Moments(
+        rates=np.concatenate([nothing, *(np.frombuffer(b.rates, dtype="<f4") for b in blocks)]),
+        places=np.concatenate([np.empty(0, dtype=np.int_), *(m.places + BLOCK_BINS * i for i, m in enumerate(found))]),
+        shapes=np.concatenate([np.empty((5, 0), dtype=np.float32), *(m.shapes for m in found)], axis=1),
+        lengths=np.concatenate([nothing, *(m.lengths for m in found)]),
+        squares=squares,
+        products=products,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _block_moments(before: bytes, these: bytes, after: bytes, bins: int, floor: float) -> Moments:
+    return _moments(before, these, after, bins, floor, first=0 if before else FIRST_MOMENT)
+
+
+def _recent(history: History, bins: int, floor: float) -> Moments:
+    """The moments of the last full block and of the one that is not full, reckoned anew every few bins."""
+    before = history.blocks[-2].rates if len(history.blocks) > 1 else b""
+    last = history.blocks[-1].rates if history.blocks else b""
+    kept = len(history.tail) // (4 * RECKONED_EVERY) * 4 * RECKONED_EVERY
+    return _recent_moments(before, last + history.tail[:kept], bins, floor)
+
+
+@lru_cache(maxsize=32)
+def _recent_moments(before: bytes, these: bytes, bins: int, floor: float) -> Moments:
+    return _moments(before, these, b"", bins, floor, first=0 if before else FIRST_MOMENT)
+
+
+def _moments(before: bytes, these: bytes, after: bytes, bins: int, floor: float, *, first: int) -> Moments:
+    rates = np.frombuffer(these + after, dtype="<f4")
+    count = min(len(these) // 4, len(rates) - bins)
+    places = np.arange(first, max(first, count))
+    if not len(places):
+        empty = np.empty(0, dtype=np.float32)
+        return Moments(rates, places, np.empty((5, 0), np.float32), empty, np.zeros((5, 5)), np.zeros((5, bins)))
+    shapes = _shapes(features(before, these)[:, places], floor)
+    futures = np.lib.stride_tricks.sliding_window_view(rates, bins + 1)[places]
+    known = ~(np.isnan(shapes).any(axis=0) | np.isnan(futures).any(axis=1))
+    factors = np.vstack([np.ones(int(known.sum())), _slopes(shapes[:, known])])
+    logs = np.log(futures[known].astype(np.float64) + floor)
+    lengths = (SHAPE_WEIGHTS @ shapes.astype(np.float64) ** 2).astype(np.float32)
+    lengths[~known] = np.inf
+    shapes[:, ~known] = 0.0
+    return Moments(
+        rates=rates,
+        places=places[::STRIDE],
+        shapes=shapes[:, ::STRIDE],
+        lengths=lengths[::STRIDE],
+        squares=factors @ factors.T,
+        products=factors @ (logs[:, 1:] - logs[:, :1]),
+    )

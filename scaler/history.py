@@ -8,7 +8,6 @@ for at least half its length is not known (NaN), which is not zero.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import numpy as np
 from msgspec import Struct
@@ -114,32 +113,18 @@ def _with(history: History, *, at: float) -> History:
 # -- reading it
 
 
-class Past(Struct, frozen=True):
-    """Every bin that is known, oldest first: its rate, and the trailing means (and the peak) that were seen at its end,
-    one row per feature. NaN where not known."""
-
-    rates: NDArray[np.float32]
-    means: NDArray[np.float32]
-
-
-def past(history: History) -> Past:
-    """All bins with their trailing means; the full blocks' share is computed once per block."""
-    rates, means = _archive(history.blocks)
-    if not history.tail:
-        return Past(rates, means)
-    before = history.blocks[-1].rates if history.blocks else b""
-    more_rates, more_means = _features_of(before, history.tail)
-    return Past(np.concatenate([rates, more_rates]), np.concatenate([means, more_means], axis=1))
-
-
-def now(history: History, past: Past) -> Floats:
-    """The trailing means and the peak as of this moment, the bin that is not full included."""
-    bins = [float(r) for r in past.rates[-PEAK_BINS:]]
-    found = [_trailing(history, bins, count) for count in WINDOWS]
-    peaks = past.means[1, -PEAK_BINS:]
-    known = peaks[~np.isnan(peaks)]
-    peak = float(known.max()) if len(known) else math.nan
-    return np.array([*found, np.fmax(peak, found[1])], dtype=np.float64)
+def now(history: History) -> Floats:
+    """The trailing means and the peak as of this moment, the bin that is not full included. NaN: not known."""
+    before = b"".join(block.rates for block in history.blocks[-2:])
+    rates = np.frombuffer((before + history.tail)[-4 * PEAK_BINS :], dtype="<f4")
+    found = [_trailing(history, rates[-count - 1 :].tolist(), count) for count in WINDOWS]
+    watched = ~np.isnan(rates)
+    total = np.concatenate([[0.0], np.cumsum(np.where(watched, rates, 0.0), dtype=np.float64)])
+    known = np.concatenate([[0], np.cumsum(watched)])
+    ends = np.arange(1, len(rates) + 1)
+    begins = np.maximum(ends - WINDOWS[1], 0)
+    minutes = (total[ends] - total[begins]) / np.maximum(known[ends] - known[begins], 1)
+    return np.array([*found, np.fmax(minutes.max(initial=0.0), found[1])], dtype=np.float64)
 
 
 def _trailing(history: History, bins: list[float], count: int) -> float:
@@ -157,24 +142,10 @@ def _trailing(history: History, bins: list[float], count: int) -> float:
     return arrivals / watched_s if watched_s > 0 else math.nan
 
 
-@lru_cache(maxsize=8)
-def _archive(blocks: tuple[Block, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    if not blocks:
-        return np.empty(0, np.float32), np.empty((FEATURES, 0), np.float32)
-    before = (b"", *(block.rates for block in blocks[:-1]))
-    found = [_features(earlier, block.rates) for earlier, block in zip(before, blocks, strict=True)]
-    return np.concatenate([rates for rates, _ in found]), np.concatenate([means for _, means in found], axis=1)
-
-
-@lru_cache(maxsize=4 * MOST_BLOCKS)
-def _features(before: bytes, these: bytes) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    return _features_of(before, these)
-
-
-def _features_of(before: bytes, these: bytes) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Rates and trailing means of the bins in ``these``, which follow on those ``before``."""
+def features(before: bytes, these: bytes) -> NDArray[np.float32]:
+    """The trailing means and the peak at the end of each of ``these`` bins, which follow on those ``before``: one row
+    each. NaN: not known."""
     rates = np.frombuffer(before + these, dtype="<f4").astype(np.float64)
-    count = len(these) // 4
     watched = ~np.isnan(rates)
     total = np.concatenate([[0.0], np.cumsum(np.where(watched, rates, 0.0))])
     known = np.concatenate([[0], np.cumsum(watched)])
@@ -187,5 +158,4 @@ def _features_of(before: bytes, these: bytes) -> tuple[NDArray[np.float32], NDAr
     padded = np.concatenate([np.full(PEAK_BINS - 1, -np.inf), np.nan_to_num(rows[1], nan=-np.inf)])
     peak = np.lib.stride_tricks.sliding_window_view(padded, PEAK_BINS).max(axis=1)
     rows.append(np.where(np.isfinite(peak), peak, np.nan))
-    means = np.array([row[-count:] for row in rows], dtype=np.float32)
-    return rates[-count:].astype(np.float32), means
+    return np.array([row[len(before) // 4 :] for row in rows], dtype=np.float32)

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from scaler.forecast import Paths
 from scaler.history import Floats
 
-CHOICES = 64
+CHOICES = 16  # counts that are looked at one by one
+BELIEF = 0.3  # of the lateness on a path is counted: the rest another decision can still prevent
 
 
 class Supply(Struct, frozen=True, kw_only=True):
@@ -53,13 +54,16 @@ class Choice(Struct, frozen=True, kw_only=True):
 def choose(paths: Paths, supply: Supply, price: Price, queued: float, bin_s: float, most: int) -> Choice:
     """The cheapest count from 0 to ``most``."""
     have = supply.ready + len(supply.starting_s)
-    top = min(most, max(have, math.ceil(float(paths.rates.max(initial=0.0)) / supply.rate)) + 1)
-    counts = (
-        np.unique(np.linspace(0, max(top, 1), CHOICES).round().astype(int)) if top >= CHOICES else np.arange(top + 1)
-    )
+    peak = float(paths.rates.max(initial=0.0)) / supply.rate
+    top = min(most, max(have, math.ceil(min(peak, most))) + 1)
+    low, high = 0, top
+    while high - low > CHOICES:  # look at a few counts, then closer around the best of them
+        counts = np.unique(np.linspace(low, high, CHOICES // 2).round().astype(int))
+        best = int(np.argmin(np.sum(costs(paths, supply, price, queued, bin_s, counts), axis=0)))
+        low, high = int(counts[max(best - 1, 0)]), int(counts[min(best + 1, len(counts) - 1)])
+    counts = np.arange(low, high + 1)
     rent, lateness = costs(paths, supply, price, queued, bin_s, counts)
-    total = rent + lateness
-    best = int(np.flatnonzero(total == total.min())[0])
+    best = int(np.argmin(rent + lateness))
     near = range(max(0, best - 1), min(len(counts), best + 2))
     return Choice(
         count=int(counts[best]), costs=tuple((int(counts[i]), float(rent[i]), float(lateness[i])) for i in near)
@@ -78,8 +82,8 @@ def costs(
         came = paths.rates[:, i, None] * bin_s
         queue += came
         queue -= np.minimum(queue, served[i] * bin_s)
-        late += np.minimum(came, np.maximum(queue - price.slo_wait_s * served[i], 0.0))
-    worth: Floats = paths.weights @ (price.lateness * late + queue) / supply.rate
+        late += np.where(queue > price.slo_wait_s * served[i], came, 0.0)
+    worth: Floats = paths.weights @ (BELIEF * price.lateness * late + queue) / supply.rate
     return counts.astype(np.float64) * (price.rent_bins * bin_s), worth
 
 
