@@ -27,6 +27,7 @@ def test_a_good_file_gives_typed_values_and_defaults() -> None:
         ("services: {}", "f.yaml: services: expected a mapping"),
         ("{services: {iris: {}}, extra: 1}", "f.yaml: extra: unknown key"),
         ("services: {Iris: {}}", "f.yaml: services.Iris: a service name has"),
+        ("services: {a--b: {}}", "f.yaml: services.a--b: a service name has"),
         ("services: {iris: 3}", "f.yaml: services.iris: expected `object`, got `int`"),
         ("services: {iris: {replicas: {max: many}}}", "f.yaml: services.iris.replicas.max: expected `int`, got `str`"),
         ("services: {iris: {replicas: {min: 3, max: 2}}}", "f.yaml: services.iris.replicas: min 3 is above max 2"),
