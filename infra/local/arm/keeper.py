@@ -58,6 +58,7 @@ class Keeper:
             window.per_5_minutes = self.groups.limits.changes_per_5_minutes
             self.arm.meters.windows[name] = window
         runs = {c.run: owner(g.key, c.name) for g in self.groups.every() for c in g.containers if c.run is not None}
+        self._processes.forget_logs(owner(g.key, c.name) for g in self.groups.every() for c in g.containers)
         alive = self._processes.adopt(memory.records, runs)
         now = self._clock()
         for group in list(self.groups.every()):
@@ -150,13 +151,15 @@ class Keeper:
         waiting, self._waiting = self._waiting, []
         for start in waiting:
             group = self.groups.find(start.key)
-            if group is None or not any(c.run == start.run for c in group.containers):
+            container = None if group is None else next((c for c in group.containers if c.run == start.run), None)
+            if group is None or container is None:
                 continue
             whose = owner(start.key, start.container)
             if self._processes.is_ending(whose):
                 self._waiting.append(start)
             else:
-                self._processes.start(start.run, whose, launch(self._images, group, start.container, start.run))
+                made = launch(self._images, group, container.name, start.run)
+                self._processes.start(start.run, whose, made, fresh=container.restart_count == 0)
 
     def _set_alarm(self) -> None:
         if self._wake is not None:

@@ -53,14 +53,15 @@ class Processes:
         self._watches: dict[str, int] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
-    def start(self, run: str, owner: str, launch: Launch) -> None:
-        """Start a process in a session of its own. One that cannot be started ends with exit code 127."""
+    def start(self, run: str, owner: str, launch: Launch, *, fresh: bool) -> None:
+        """Start a process in a session of its own, its log anew if it is ``fresh``. One that cannot be started ends
+        with exit code 127."""
         log = self.log_file(owner)
         log.parent.mkdir(parents=True, exist_ok=True)
         folder = self._root if not launch.folder else self._folder / launch.folder
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            with log.open("ab") as out:
+            with log.open("wb" if fresh else "ab") as out:
                 child = subprocess.Popen(
                     launch.command,
                     stdin=subprocess.DEVNULL,
@@ -118,6 +119,13 @@ class Processes:
                 record.ending = False
                 self.end(record.run)
         return {run for run in runs if run in self.records}
+
+    def forget_logs(self, owners: Iterable[str]) -> None:
+        """Remove the logs of all others."""
+        kept = {self.log_file(owner) for owner in owners}
+        for file in (self._folder / "logs").glob("*.log"):
+            if file not in kept:
+                file.unlink(missing_ok=True)
 
     def log_file(self, owner: str) -> Path:
         return self._folder / "logs" / f"{owner.replace('/', '_')}.log"

@@ -18,6 +18,7 @@ def test_a_new_group_is_pending_without_an_address_until_it_starts() -> None:
     assert "retry-after" not in answer.headers
     world.wait(START_S - 0.1)
     assert world.properties("iris-1")["provisioningState"] == "Pending"
+    assert "ip" not in world.properties("iris-1")["ipAddress"]
     assert not world.running
     world.wait(0.1)
     assert world.properties("iris-1")["ipAddress"]["ip"] == "127.64.0.1"
