@@ -43,7 +43,7 @@ async def home(service: Service, request: Request) -> Response:
     }
     links = ["/predict", "/healthz", "/readyz", "/stats", "/metrics", "/v2", "/openapi.json"]
     return JSONResponse(
-        {"replica": service.settings.replica, "phase": service.phase.spoken, "models": models, "links": links}
+        {"replica": service.settings.replica, "phase": service.spoken, "models": models, "links": links}
     )
 
 
@@ -65,8 +65,8 @@ async def stats(service: Service, request: Request) -> Response:
 
 async def drain(service: Service, request: Request) -> Response:
     authorise(service, request)
-    phase = service.drain(request.method == "POST")
-    return JSONResponse({"phase": phase.spoken})
+    service.drain(request.method == "POST")
+    return JSONResponse({"phase": service.spoken})
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -23,7 +23,8 @@ FIGURES = (
     "memory_bytes",
 )  # fmt: skip
 BINS = len(EDGES_S) + 1
-VERSION, DRAIN = 0, 0
+VERSION = 0  # of a row
+DRAIN, LOADED, SHARED = 0, 1, 2  # before the rows
 WIDTH = 1 + len(FIGURES) + 2 * BINS  # version, figures, all latencies, recent latencies
 TRIES = 100
 
@@ -32,10 +33,10 @@ class Ledger:
     """The shared page; made before the workers are forked."""
 
     def __init__(self, workers: int) -> None:
-        self._memory = mmap.mmap(-1, 8 * (1 + workers * WIDTH))
+        self._memory = mmap.mmap(-1, 8 * (SHARED + workers * WIDTH))
         cells: Array = np.frombuffer(self._memory, dtype=np.float64)
         self._cells = cells
-        self._rows = cells[1:].reshape(workers, WIDTH)
+        self._rows = cells[SHARED:].reshape(workers, WIDTH)
 
     @property
     def draining(self) -> bool:
@@ -45,6 +46,15 @@ class Ledger:
     @draining.setter
     def draining(self, value: bool) -> None:
         self._cells[DRAIN] = float(value)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the worker that listens from the start can answer; the others listen only once they can."""
+        return bool(self._cells[LOADED])
+
+    @loaded.setter
+    def loaded(self, value: bool) -> None:
+        self._cells[LOADED] = float(value)
 
     def write(self, slot: int, figures: dict[str, float], counts: list[int], recent: list[int]) -> None:
         """Puts down the figures of worker `slot`."""

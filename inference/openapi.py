@@ -141,15 +141,16 @@ def _stats() -> dict[str, Any]:
 
 def build(service: Service) -> dict[str, Any]:
     """The document for the models loaded now."""
+    secured = bool(service.settings.token)
     phase = _object({"phase": {"enum": ["starting", "ready", "draining"]}})
     paths: dict[str, Any] = {
         "/": {"get": _get("What this replica is")},
         "/healthz": {"get": _get("Whether the process lives")},
         "/readyz": {"get": _get("Whether it should get requests", None, "503")},
-        "/stats": {"get": _get("Counts and times", _stats(), secured=True)},
+        "/stats": {"get": _get("Counts and times", _stats(), secured=secured)},
         "/drain": {
-            "post": _get("Stop being ready", phase, secured=True),
-            "delete": _get("Be ready again", phase, secured=True),
+            "post": _get("Stop being ready", phase, secured=secured),
+            "delete": _get("Be ready again", phase, secured=secured),
         },
         "/v2": {"get": _get("Open Inference Protocol v2: the server")},
         "/v2/health/live": {"get": _get("Whether the process lives")},

@@ -74,6 +74,8 @@ class Service:
             self.lifecycle.on(Event.STOP)
             return
         self.lifecycle.on(Event.LOADED)
+        if self.place.listens_at_once:
+            self.place.ledger.loaded = True
         log.info("ready", extra={"models": sorted(self.served), "phase": self.phase.spoken})
 
     async def reload(self) -> None:
@@ -122,6 +124,13 @@ class Service:
         return self.lifecycle.phase
 
     @property
+    def spoken(self) -> str:
+        """The phase of the whole replica: starting until every worker that listens can answer."""
+        if self.phase is Phase.READY and not self.place.ledger.loaded:
+            return Phase.STARTING.value
+        return self.phase.spoken
+
+    @property
     def idle(self) -> bool:
         return self.meter.in_flight == 0 and self.meter.queued == 0
 
@@ -142,8 +151,8 @@ class Service:
 
     def not_ready(self) -> str:
         """Why this replica should get no requests now; empty when it should."""
-        if self.phase is not Phase.READY:
-            return f"The replica is {self.phase.spoken}."
+        if self.spoken != Phase.READY.value:
+            return f"The replica is {self.spoken}."
         if any(served.batcher.full for served in self.served.values()):
             return "The queue is full."
         return ""
@@ -183,11 +192,10 @@ class Service:
 
     # -- what is said about it
 
-    def drain(self, on: bool) -> Phase:
+    def drain(self, on: bool) -> None:
         """Drains, or undoes it, in every worker of the replica."""
         self.place.ledger.draining = on
         self._follow_drain()
-        return self.phase
 
     def _follow_drain(self) -> None:
         draining = self.place.ledger.draining or self.leaving
@@ -223,7 +231,7 @@ class Service:
             "start_id": self.place.start_id,
             "sequence": time.monotonic_ns() // 1000,  # grows whichever worker answers
             "at": time.time(),
-            "phase": self.phase.spoken,
+            "phase": self.spoken,
             "in_flight": int(figures["in_flight"]),
             "queued": int(figures["queued"]),
             "capacity": (self.settings.capacity or self.settings.max_batch_size) * self.settings.workers,
