@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from scaler.config import Config, Service, load
@@ -16,20 +17,21 @@ LARGEST_FILE_BYTES = 4 * 1024 * 1024
 log = logging.getLogger("scaler.files")
 
 
-def read_services(config_file: str) -> tuple[Config, list[Managed]]:
+def read_services(config_file: str, values: Mapping[str, str] | None = None) -> tuple[Config, list[Managed]]:
     """The configuration, and each service with what its settings compile to. A template is found beside the
-    configuration. Raises ``BadSetting``: one sentence with the file, the place in it and what to do."""
+    configuration; ``values`` are what its ``${NAME}`` stand for, None leaves them as they are. Raises ``BadSetting``:
+    one sentence with the file, the place in it and what to do."""
     file = Path(config_file)
     config = load(_text(file, "set AUTOSCALER_CONFIG to where it is"), file.name)
-    return config, [_managed(name, service, file) for name, service in config.services.items()]
+    return config, [_managed(name, service, file, values) for name, service in config.services.items()]
 
 
-def _managed(name: str, service: Service, file: Path) -> Managed:
+def _managed(name: str, service: Service, file: Path, values: Mapping[str, str] | None) -> Managed:
     template = None
     if service.template is not None:
         beside = file.parent / service.template
         named = f"{file.name}, services.{name}.template, names it"
-        template = Template.read(_text(beside, named), service.template)
+        template = Template.read(_text(beside, named), service.template, values)
         for warning in template.warnings:
             log.warning(warning)
     return Managed(name=name, service=service, policy=policy_of(service, name, file.name), template=template)

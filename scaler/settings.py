@@ -14,12 +14,15 @@ from scaler.errors import BadSetting
 
 Purpose = Literal["function", "discovery", "cli"]
 CONFIG_FILE = str(Path(__file__).resolve().parents[1] / "autoscaler.yaml")
-SECRETS = frozenset({"replica_token", "key"})
+SECRETS = frozenset({"replica_token", "key", "template_values"})
 GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 RESOURCE_GROUP = re.compile(r"[\w.()-]{0,89}[\w()-]")
 DEPLOYMENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 TOKEN = re.compile(r"[\x21-\x7e]{8,512}")
 CRON_FIELD = re.compile(r"[0-9A-Za-z*/,-]+")
+RESOURCE_ID = re.compile(r"/subscriptions/[^/\s]+(/[^/\s]+)+", re.IGNORECASE)
+DNS_LABEL = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+TEMPLATE_PREFIX = "TEMPLATE_"  # TEMPLATE_NAME is what ${NAME} in a replica template stands for
 NEEDED: Mapping[Purpose, tuple[str, ...]] = {
     "function": (
         "AUTOSCALER_DEPLOYMENT_ID",
@@ -38,6 +41,31 @@ MEANING = {
 }
 
 
+class FrontSettings(Struct, frozen=True, kw_only=True):
+    """The container group of Envoy and discovery. Without images there is none: the front is somebody else's business.
+    ``identity``, ``subnet`` and ``zone`` are resource ids; ``certificate`` is a PEM with key and chain."""
+
+    envoy_image: str = ""
+    discovery_image: str = ""
+    region: str = ""
+    identity: str = ""
+    client_id: str = ""
+    dns_label: str = ""
+    subnet: str = ""
+    zone: str = ""
+    certificate: str = ""
+
+    @property
+    def wanted(self) -> bool:
+        return bool(self.envoy_image and self.discovery_image and self.region)
+
+    def __repr__(self) -> str:
+        return f"FrontSettings(envoy_image={self.envoy_image!r}, discovery_image={self.discovery_image!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("envoy_image", self.envoy_image), ("discovery_image", self.discovery_image)]
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """What the environment says. Empty text: not set. Keys and tokens never show in ``repr``."""
 
@@ -54,6 +82,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     client_id: str = ""  # of the user-assigned identity; empty: the identity that the place gives
     managed_identity: bool = False  # the place offers one, so nothing else is tried
     replica_token: str = ""
+    template_values: Mapping[str, str] = {}  # NAME → what ${NAME} in a replica template stands for
+    front: FrontSettings = FrontSettings()
     tick_schedule: str = "*/15 * * * * *"
     url: str = ""  # of the function app, for discovery and the command line
     key: str = ""
@@ -84,6 +114,8 @@ class Settings(Struct, frozen=True, kw_only=True):
             client_id=reader.like("AZURE_CLIENT_ID", GUID, "the client id of the managed identity, a GUID"),
             managed_identity=bool(reader.text("IDENTITY_ENDPOINT")),
             replica_token=reader.secret("REPLICA_TOKEN"),
+            template_values=reader.template_values(),
+            front=_front(reader),
             tick_schedule=reader.cron("AUTOSCALER_TICK_SCHEDULE") or "*/15 * * * * *",
             url=reader.url("AUTOSCALER_URL"),
             key=reader.secret("AUTOSCALER_KEY"),
@@ -98,6 +130,20 @@ class Settings(Struct, frozen=True, kw_only=True):
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         values = ((name, getattr(self, name)) for name in self.__struct_fields__)
         return [(name, "***" if value and name in SECRETS else value) for name, value in values]
+
+
+def _front(reader: _Reader) -> FrontSettings:
+    return FrontSettings(
+        envoy_image=reader.text("FRONT_ENVOY_IMAGE"),
+        discovery_image=reader.text("FRONT_DISCOVERY_IMAGE"),
+        region=reader.text("FRONT_REGION"),
+        identity=reader.like("FRONT_IDENTITY", RESOURCE_ID, "the resource id of the front's identity"),
+        client_id=reader.like("FRONT_CLIENT_ID", GUID, "the client id of the front's identity, a GUID"),
+        dns_label=reader.like("FRONT_DNS_LABEL", DNS_LABEL, "a DNS label: letters, digits and dashes"),
+        subnet=reader.like("FRONT_SUBNET", RESOURCE_ID, "the resource id of a subnet"),
+        zone=reader.like("FRONT_ZONE", RESOURCE_ID, "the resource id of a private DNS zone"),
+        certificate=reader.pem("FRONT_CERTIFICATE"),
+    )
 
 
 class _Reader:
@@ -143,9 +189,24 @@ class _Reader:
     def secret(self, name: str) -> str:
         """It is sent in a header, so it may hold no blanks; and it is never repeated in an error."""
         value = self.text(name)
+        if value.startswith("@Microsoft.KeyVault("):
+            raise BadSetting(f"environment: {name}: the reference to Key Vault was not resolved; look at its access")
         if value and not TOKEN.fullmatch(value):
             raise BadSetting(f"environment: {name}: expected 8 to 512 printable characters without blanks")
         return value
+
+    def pem(self, name: str) -> str:
+        """A private key and a certificate chain in one text; the value is never repeated in an error."""
+        value = self._env.get(name, "").strip()
+        if value and not ("-----BEGIN CERTIFICATE-----" in value and "PRIVATE KEY-----" in value):
+            hint = " (the reference to Key Vault was not resolved)" if value.startswith("@Microsoft.KeyVault(") else ""
+            raise BadSetting(f"environment: {name}: expected a PEM with a private key and a certificate{hint}")
+        return value
+
+    def template_values(self) -> dict[str, str]:
+        """Whatever is named ``TEMPLATE_…`` and not empty."""
+        named = ((n.removeprefix(TEMPLATE_PREFIX), n) for n in self._env if n.startswith(TEMPLATE_PREFIX))
+        return {short: value for short, name in sorted(named) if short and (value := self._env[name].strip())}
 
     def cron(self, name: str) -> str:
         value = self.text(name)

@@ -7,6 +7,7 @@ which no two groups share. All else goes to Azure as it stands, fields that are 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, Self
 
 import msgspec
@@ -17,6 +18,7 @@ from scaler.errors import BadSetting
 from scaler.model import Json
 from scaler.ports import GroupRequest
 from scaler.template_check import OWN_VARIABLES, check
+from scaler.template_values import fill
 
 OWN_TAGS = ("aci-autoscaler", "service", "template")
 OF_THE_GROUP = frozenset(
@@ -52,10 +54,11 @@ class Template(Struct, frozen=True, kw_only=True):
     tags: dict[str, str]
 
     @classmethod
-    def read(cls, text: str | bytes, file: str) -> Self:
-        """Raises ``BadSetting``: one sentence with file, path and what to do."""
-        raw = _decoded(text, file)
-        warnings = check(raw, file)
+    def read(cls, text: str | bytes, file: str, values: Mapping[str, str] | None = None) -> Self:
+        """``values`` are what ``${NAME}`` stands for; None leaves it as it is, with a warning. Raises ``BadSetting``:
+        one sentence with file, path and what to do."""
+        raw, unfilled = fill(_decoded(text, file), file, values)
+        warnings = (*check(raw, file), *unfilled)
         body = _stripped(raw)
         first = body["properties"]["containers"][0]["properties"]
         requests = [c["properties"]["resources"]["requests"] for c in body["properties"]["containers"]]

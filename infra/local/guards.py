@@ -19,6 +19,7 @@ from infra.local.places import LOCAL, ORDER, ROOT, Ports, variable_of
 from scaler.config import Config
 from scaler.errors import BadSetting
 from scaler.files import read_services
+from scaler.settings import Settings
 
 AZURITE = LOCAL / "node" / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
 LEAST_ROOM_BYTES = 200_000_000
@@ -124,7 +125,7 @@ def check_config(file: Path) -> Config:
     """The settings of an operator, checked as the autoscaler checks them, templates included. Raises ``BadSetting``."""
     if not file.is_file():
         raise BadSetting(f"{file}: no such file; CONFIG names the autoscaler.yaml to start with")
-    config, _ = read_services(str(file))
+    config, _ = read_services(str(file), Settings.read(os.environ, "cli").template_values)
     for name, service in config.services.items():
         if service.template is None:
             raise BadSetting(

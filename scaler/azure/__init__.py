@@ -62,7 +62,7 @@ class Connected(World, frozen=True, kw_only=True):
 def connect(settings: Settings) -> Scaler:
     """The scaler that the settings describe; nothing is sent yet. ``scaler.world.close()`` ends its connections.
     Raises ``BadSetting`` for a configuration or a template that cannot be used."""
-    config, managed = read_services(settings.config_file)
+    config, managed = read_services(settings.config_file, settings.template_values)
     clients = _Clients(settings)
     sources = {m.name: clients.sources(m) for m in managed}
     return Scaler(config, managed, _world(settings, clients, sources))

@@ -20,6 +20,7 @@ CORE = (
     "yaml12",
     "template",
     "template_check",
+    "template_values",
 )
 IMPURE = {
     "azure",

@@ -88,3 +88,20 @@ def test_no_secret_shows() -> None:
     for shown in (repr(settings), str(settings), f"{settings}", repr(settings.__rich_repr__())):
         assert "hush" not in shown
         assert "***" in shown
+
+
+def test_template_values_are_read_by_their_prefix_and_never_shown() -> None:
+    settings = Settings.read({**ENV, "TEMPLATE_PASSWORD": "planted", "TEMPLATE_EMPTY": " ", "OTHER": "no"})
+    assert settings.template_values == {"PASSWORD": "planted"}
+    assert "planted" not in repr(settings)
+
+
+def test_a_certificate_is_a_key_and_a_chain_and_is_never_shown() -> None:
+    pem = "-----BEGIN PRIVATE KEY-----\nplanted\n-----END PRIVATE KEY-----\n-----BEGIN CERTIFICATE-----\nx\n"
+    settings = Settings.read({**ENV, "FRONT_CERTIFICATE": pem})
+    assert settings.front.certificate.startswith("-----BEGIN PRIVATE KEY-----\n")
+    assert "planted" not in repr(settings)
+    for value, said in (("planted", "expected a PEM"), ("@Microsoft.KeyVault(SecretUri=x)", "was not resolved")):
+        with pytest.raises(BadSetting, match=said) as raised:
+            Settings.read({**ENV, "FRONT_CERTIFICATE": value})
+        assert "planted" not in str(raised.value)

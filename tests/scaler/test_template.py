@@ -310,3 +310,56 @@ def test_a_recorded_group_can_be_adopted() -> None:
                 body = json.loads(template.request("n", service="s", deployment_id="d", region="r").body)
                 assert "provisioningState" not in json.dumps(body)
     assert adopted
+
+
+OPEN = """
+properties:
+  containers:
+  - name: server
+    properties:
+      image: '${IMAGE}'
+      ports: [{port: 8000}]
+      environmentVariables: [{name: PASSWORD, secureValue: 'p-${PASSWORD}'}, {name: PRICE, value: '$${5}'}]
+      resources: {requests: {cpu: 1.0, memoryInGB: 1.5}}
+  ipAddress: {type: Public, ports: [{port: 8000}]}
+identity: {type: UserAssigned, userAssignedIdentities: {'${IDENTITY}': {}}}
+"""
+VALUES = {"IMAGE": "cr.azurecr.io/replica:1", "PASSWORD": "planted", "IDENTITY": "/subscriptions/s/id"}
+
+
+def test_what_a_template_leaves_open_is_filled_in_everywhere() -> None:
+    body = json.loads(Template.read(OPEN, "replica.yaml", VALUES).body)
+    server = body["properties"]["containers"][0]["properties"]
+    assert server["image"] == "cr.azurecr.io/replica:1"
+    assert server["environmentVariables"][0]["secureValue"] == "p-planted"
+    assert server["environmentVariables"][1]["value"] == "${5}"
+    assert body["identity"]["userAssignedIdentities"] == {"/subscriptions/s/id": {}}
+
+
+def test_a_value_that_changes_is_another_template() -> None:
+    first = Template.read(OPEN, "replica.yaml", VALUES)
+    other = Template.read(OPEN, "replica.yaml", {**VALUES, "IMAGE": "cr.azurecr.io/replica:2"})
+    secret = Template.read(OPEN, "replica.yaml", {**VALUES, "PASSWORD": "another"})
+    assert len({first.hash, other.hash, secret.hash}) == 3
+
+
+def test_a_value_cannot_bring_in_another_one() -> None:
+    read = Template.read(OPEN, "replica.yaml", {**VALUES, "IMAGE": "${PASSWORD}"})
+    assert b'"image":"${PASSWORD}"' in read.body
+
+
+def test_a_name_without_a_value_is_said_with_its_setting_and_no_value_is_repeated() -> None:
+    with pytest.raises(BadSetting) as raised:
+        Template.read(OPEN, "replica.yaml", {"IMAGE": "x", "PASSWORD": "planted"})
+    said = str(raised.value)
+    assert said.startswith("replica.yaml: identity.userAssignedIdentities: ${IDENTITY} has no value; ")
+    assert said.endswith("set TEMPLATE_IDENTITY in the function app")
+    with pytest.raises(BadSetting, match=r"'\$\{image\}' names no setting"):
+        Template.read(OPEN.replace("${IMAGE}", "${image}"), "replica.yaml", VALUES)
+
+
+def test_without_values_a_template_is_checked_with_its_names_open() -> None:
+    read = Template.read(OPEN, "replica.yaml")
+    assert read.warnings == (
+        "replica.yaml: filled in by settings of the function app: TEMPLATE_IDENTITY, TEMPLATE_IMAGE, TEMPLATE_PASSWORD",
+    )
