@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from scaler import observe
+from scaler.conditions import cause, condition, container_trouble
 from scaler.decide import State
-from scaler.model import Condition, Decision, Observation
+from scaler.model import Condition, Decision, Observation, Phase
 from scaler.ports import Stored
 
-TEMPLATE_FAILURES = frozenset({"StartDeadline", "StartFailed", "InaccessibleImage", "RegistryErrorResponse"})
+TEMPLATE_FAILURES = frozenset(
+    {
+        "StartDeadline",
+        "NoAnswer",
+        "StartFailed",
+        "CrashLoop",
+        "OutOfMemory",
+        "InaccessibleImage",
+        "RegistryErrorResponse",
+    }
+)
 BACKOFF_FIRST_S = 15.0
 BACKOFF_LONGEST_S = 600.0
-CONDITION_SHOWN_S = 900.0
+MOST_SHOWN = 20  # things that happened; what holds is always shown
 
 log = logging.getLogger("scaler.memory")
 
@@ -28,6 +39,7 @@ class Backoff(Struct, frozen=True, kw_only=True):
     until: float
     failures: int
     because: str
+    code: str = ""  # of the last failure
 
 
 class Memory(Struct, frozen=True, kw_only=True):
@@ -61,11 +73,13 @@ def next_backoff(before: Mapping[str, Backoff], fleet: observe.Fleet, now: float
     if fleet.cold_starts_s:
         after = {}
     for replica in fleet.failures:
+        if replica.ready_at is not None:
+            continue  # it served once: neither its template nor its region is to blame
         key = replica.template if replica.failure in TEMPLATE_FAILURES else replica.region
         failures = after[key].failures + 1 if key in after else 1
         wait = min(BACKOFF_LONGEST_S, BACKOFF_FIRST_S * 2 ** (failures - 1))
         until = max(now + wait, replica.retry_at or 0.0)
-        after[key] = Backoff(until=until, failures=failures, because=replica.because)
+        after[key] = Backoff(until=until, failures=failures, because=replica.because, code=replica.failure or "")
     return after
 
 
@@ -75,32 +89,50 @@ def waits(backoff: Mapping[str, Backoff], key: str, now: float) -> bool:
 
 
 def conditions(
-    before: Sequence[Condition], fleet: observe.Fleet, backoff: Mapping[str, Backoff], seen: observe.Seen, now: float
+    before: Sequence[Condition],
+    fleet: observe.Fleet,
+    backoff: Mapping[str, Backoff],
+    seen: observe.Seen,
+    regions: Sequence[str],
 ) -> tuple[Condition, ...]:
     """What an operator should know now: what happened of late, and what holds."""
-    past = (c for c in before if c.name in ("vanished", "replica_failed") and now - c.since < CONDITION_SHOWN_S)
-    recent = {c.message: c for c in past}
-    recent |= {c.message: c for c in fleet.conditions}
-    holding = []
+    now = seen.at
+    past = [c for c in before if c.until is not None and now < c.until]
+    happened = {(c.name, c.about): c for c in (*past, *fleet.conditions)}
+    since = {(c.name, c.about): c.since for c in before}
+    holding = (*_waiting(backoff, regions, now), *_not_known(fleet, seen), *_troubled(fleet, seen))
+    held = [replace(c, since=since.get((c.name, c.about), c.since)) for c in holding]
+    return (*list(happened.values())[-MOST_SHOWN:], *held)
+
+
+def _waiting(backoff: Mapping[str, Backoff], regions: Sequence[str], now: float) -> Iterator[Condition]:
+    """Regions and templates that nothing is created in or from for a while."""
     for key, wait in backoff.items():
         if waits(backoff, key, now):
-            holding.append(
-                Condition(
-                    name="backing_off",
-                    message=f"no replica is created in or from {key} for {wait.until - now:.0f} s: {wait.because}",
-                    remedy="Mend what the message names; the next try comes by itself.",
-                    since=now,
-                )
-            )
+            about = key if key in regions else f"version {key}"
+            said = f"{wait.because}; the next try is in {wait.until - now:.0f} s"
+            yield condition(cause(wait.code, wait.because), now, about=about, said=said)
+    if regions and all(waits(backoff, region, now) for region in regions):
+        yield condition("nowhere", now, about=", ".join(regions))
+
+
+def _not_known(fleet: observe.Fleet, seen: observe.Seen) -> Iterator[Condition]:
     if seen.groups is None:
-        holding.append(
-            Condition(
-                name="blind",
-                message="Azure does not list the container groups: nothing is created or deleted on that account",
-                remedy="`python -m scaler doctor` shows which permission or endpoint fails.",
-                since=now,
-            )
-        )
-    since = {(c.name): c.since for c in before}
-    held = [replace(c, since=since.get(c.name, c.since)) for c in holding]
-    return (*list(recent.values())[-20:], *held)
+        yield condition("blind", seen.at, about="Azure")
+    serving = [r for r in fleet.replicas if r.phase is Phase.READY]
+    if serving and not any(r.name in seen.stats for r in serving):
+        yield condition("unanswered", seen.at, about=f"{len(serving)} replicas")
+    if seen.front is not None and seen.at - seen.front.at > observe.FRONT_SILENT_S:
+        yield condition("front_silent", seen.at, about="front", said=f"for {seen.at - seen.front.at:.0f} s")
+
+
+def _troubled(fleet: observe.Fleet, seen: observe.Seen) -> Iterator[Condition]:
+    """Replicas that are not given up yet, with what Azure says is wrong with them."""
+    for replica in fleet.replicas:
+        group, detail = (seen.groups or {}).get(replica.name), seen.details.get(replica.name)
+        if replica.phase is Phase.DELETING:
+            continue
+        if group is not None and group.provisioning_state == "Repairing":
+            yield condition("repairing", seen.at, about=replica.name)
+        elif (trouble := container_trouble(detail)) is not None:
+            yield condition(cause(*trouble), seen.at, about=replica.name, said=trouble[1])

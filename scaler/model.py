@@ -8,6 +8,7 @@ from typing import Any, Literal
 from msgspec import Struct, field
 
 Data = Literal["fresh", "partial", "stale", "blind"]
+Severity = Literal["info", "warning", "error"]
 
 
 class Phase(StrEnum):
@@ -183,12 +184,16 @@ class Front(Struct, frozen=True, kw_only=True):
 
 
 class Condition(Struct, frozen=True, kw_only=True):
-    """Something an operator should know: a name, what is the matter, and what to do about it."""
+    """Something an operator should know: a name of ``conditions.KINDS``, what is the matter with what, and what to do
+    about it."""
 
     name: str
     message: str
     remedy: str
     since: float
+    severity: Severity = "warning"
+    about: str = ""  # the replica, region, version or service that it is about
+    until: float | None = None  # something that happened is shown until then; None: it holds as long as it is listed
 
 
 class Create(Struct, frozen=True, tag=True):

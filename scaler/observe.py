@@ -5,9 +5,9 @@ The ways of a replica, as seen (``plan`` adds the ways that we want):
     creating  → starting    Azure lists it
     creating  → deleting    Azure never listed it within the grace, or refused it
     starting  → ready       it says so on /stats
-    starting  → deleting    Azure says Failed, or it missed the start deadline
+    starting  → deleting    Azure says Failed, its container crashes again and again, or it missed the start deadline
     ready     → starting    it says starting again: the server was restarted
-    ready     → deleting    silent, and Azure says its container does not run or its neighbours answer us
+    ready     → deleting    silent, and Azure says its container does not run, crashes, or its neighbours answer us
     any       → (no row)    Azure's list no longer has it (creating: only after the grace)
 
 Where Azure's list failed, nothing is concluded from absence. Where no replica answers, nothing from silence.
@@ -20,9 +20,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from scaler.conditions import cause, container_trouble, happened
 from scaler.model import Condition, Data, Front, Group, GroupDetail, Observation, Phase, Pin, Replica, Stats
 
 CREATE_GRACE_S = 180.0  # a PUT whose answer was lost shows in the list within this, or is given up
+CRASHES_ENOUGH = 3  # restarts after which a container that never stays up is given up
 FRONT_SILENT_S = 60.0  # discovery writes its row more often than this
 
 
@@ -129,23 +131,41 @@ def _answered(replica: Replica, stats: Stats, seen: Seen, limits: Limits) -> Rep
 
 
 def _unanswered(replica: Replica, group: Group | None, seen: Seen, limits: Limits) -> Replica:
+    detail = seen.details.get(replica.name)
     if replica.phase is Phase.STARTING:
         if group is not None and group.provisioning_state == "Failed":
-            return _give_up(replica, seen, *_why_it_failed(seen.details.get(replica.name)))
-        return _overdue(replica, seen, limits)
+            return _give_up(replica, seen, *_why_it_failed(detail))
+        return _crashing(replica, detail, seen) or _overdue(replica, seen, limits)
     since = seen.at if replica.silent_since is None else replica.silent_since
     replica = replace(replica, silent_since=since)
     if replica.phase is Phase.DRAINING or seen.at - since < limits.unhealthy_after_s:
         return replica
-    if _is_stopped(seen.details.get(replica.name)):
-        return _give_up(replica, seen, "Stopped", "its container no longer runs")
+    return _crashing(replica, detail, seen) or _silent(replica, detail, seen, since)
+
+
+def _silent(replica: Replica, detail: GroupDetail | None, seen: Seen, since: float) -> Replica:
+    """Silence is reason enough only where Azure agrees, or where the neighbours show that it is not our own."""
+    said = f"silent for {seen.at - since:.0f} s"
+    if _is_stopped(detail):
+        return _give_up(replica, seen, "Stopped", said)
     if any(name != replica.name for name in seen.stats):
-        return _give_up(replica, seen, "Silent", "it gives no answer while others do")
+        return _give_up(replica, seen, "Silent", said)
     return replica
+
+
+def _crashing(replica: Replica, detail: GroupDetail | None, seen: Seen) -> Replica | None:
+    """The replica given up when its container ended and was started again too often; Azure calls such a group
+    Succeeded, and would go on for ever."""
+    trouble = container_trouble(detail)
+    if trouble is None or detail is None or detail.restart_count < CRASHES_ENOUGH:
+        return None
+    return _give_up(replica, seen, *trouble)
 
 
 def _why_it_failed(detail: GroupDetail | None) -> tuple[str, str]:
     """Code and words for a group that Azure calls failed. No capacity comes this way too, long after the PUT."""
+    if (trouble := container_trouble(detail)) is not None:
+        return trouble
     for event in detail.events if detail else ():
         if event.startswith("InsufficientCapacity"):
             return "InsufficientCapacity", event
@@ -155,7 +175,12 @@ def _why_it_failed(detail: GroupDetail | None) -> tuple[str, str]:
 def _overdue(replica: Replica, seen: Seen, limits: Limits) -> Replica:
     if seen.at - max(replica.phase_at, replica.intended_at) < limits.start_deadline_s:
         return replica
-    return _give_up(replica, seen, "StartDeadline", f"not ready within {limits.start_deadline_s:.0f} s")
+    detail = seen.details.get(replica.name)
+    said = f"not ready within {limits.start_deadline_s:.0f} s"
+    if (trouble := container_trouble(detail)) is not None:
+        return _give_up(replica, seen, trouble[0], f"{said}, {trouble[1]}")
+    runs = detail is not None and detail.container_state == "Running"
+    return _give_up(replica, seen, "NoAnswer" if runs else "StartDeadline", said)
 
 
 def _give_up(replica: Replica, seen: Seen, code: str, because: str) -> Replica:
@@ -172,21 +197,12 @@ def _is_stopped(detail: GroupDetail | None) -> bool:
 
 
 def _vanished(replica: Replica, at: float) -> Condition:
-    return Condition(
-        name="vanished",
-        message=f"{replica.name} was deleted by somebody else while it was {replica.phase}",
-        remedy="Nothing to do: a replica that is needed is replaced. Look at the activity log for who deleted it.",
-        since=at,
-    )
+    return happened("vanished", at, about=replica.name, said=f"while it was {replica.phase}")
 
 
 def _failed(replica: Replica, at: float) -> Condition:
-    return Condition(
-        name="replica_failed",
-        message=f"{replica.name} was given up: {replica.because}",
-        remedy=f"`az container logs --name {replica.name}` shows what the server said before it is gone.",
-        since=at,
-    )
+    name = cause(replica.failure or "", replica.because)
+    return happened(name, at, about=replica.name, said=replica.because)
 
 
 # ---------------------------------------------------------------- how much there was to do

@@ -173,7 +173,9 @@ class _Pass:
             totals=measures.totals,
             observation=observed,
             decision=decision,
-            conditions=conditions(memory.conditions if memory else (), fleet, backoff, seen, self.now),
+            conditions=conditions(
+                memory.conditions if memory else (), fleet, backoff, seen, self.managed.service.regions
+            ),
             backoff=backoff,
         )
         await self._save(after, fleet, planned, version)

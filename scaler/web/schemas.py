@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from scaler.conditions import KINDS
 from scaler.web.history import DRAWN
 from scaler.web.pins import ONE_LINE, TEXT_LIMIT
 
@@ -44,7 +45,14 @@ SCHEMAS: Json = {
     "Problem": _object(type=TEXT, title=TEXT, status={"type": "integer"}, detail=TEXT),
     "Step": _object(name=TEXT, before=COUNT, after=COUNT, because=TEXT),
     "Counts": _object(ready=COUNT, starting=COUNT, draining=COUNT),
-    "Condition": _object(name=TEXT, message=TEXT, remedy=TEXT, since=TIME),
+    "Condition": _object(
+        name={"enum": sorted(KINDS)},
+        severity={"enum": ["info", "warning", "error"]},
+        about=TEXT,
+        message=TEXT,
+        remedy=TEXT,
+        since=TIME,
+    ),
     "Replica": _object(
         name=TEXT,
         phase={"enum": ["intended", "creating", "starting", "ready", "draining", "deleting"]},

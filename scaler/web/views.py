@@ -120,6 +120,8 @@ def condition_view(condition: Condition) -> Json:
     """Something an operator should know, and what to do about it."""
     return {
         "name": condition.name,
+        "severity": condition.severity,
+        "about": condition.about,
         "message": condition.message,
         "remedy": condition.remedy,
         "since": iso(condition.since),

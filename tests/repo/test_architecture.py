@@ -15,6 +15,7 @@ CORE = (
     "schedule",
     "decide",
     "observe",
+    "conditions",
     "plan",
     "memory",
     "yaml12",

@@ -84,7 +84,7 @@ def test_a_start_that_azure_calls_failed_is_given_up_at_once() -> None:
     fleet = look(view, LIMITS)
     assert fleet.replicas[0].phase is P.DELETING
     assert fleet.failures[0].failure == "StartFailed"
-    assert fleet.conditions[0].name == "replica_failed"
+    assert fleet.conditions[0].name == "start_failed"
 
 
 def test_a_start_that_failed_for_want_of_capacity_says_so() -> None:

@@ -195,7 +195,7 @@ async def test_a_refused_image_is_tried_more_and_more_rarely() -> None:
     assert 3 <= sum(tried) <= 8
     memory = await ticking.scaler.memory("iris")
     assert memory is not None
-    assert "backing_off" in [c.name for c in memory.conditions]
+    assert "image_pull" in [c.name for c in memory.conditions]
     assert await ticking.phases() == {} or set((await ticking.phases()).values()) == {Phase.DELETING}
 
 

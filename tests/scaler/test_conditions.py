@@ -1,0 +1,127 @@
+"""Conditions have a name, a grade, a meaning and a remedy; the page lists them all."""
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from scaler import memory
+from scaler.conditions import CAUSES, KINDS, cause, condition, container_trouble, happened
+from scaler.memory import Backoff
+from scaler.model import Condition, Phase
+from scaler.observe import Limits, look
+from tests.builders import NOW, detail, front, group, replica, seen, stats
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "conditions.md").read_text(encoding="utf-8")
+LIMITS = Limits(start_deadline_s=900.0, unhealthy_after_s=60.0)
+CRASHING = "CrashLoopBackOff: Back-off restarting failed"
+
+
+def table() -> str:
+    """The table of the page as it should be."""
+    rows = [f"| `{name}` | {k.severity} | {k.meaning} | {k.remedy} |" for name, k in KINDS.items()]
+    return "\n".join(["| name | severity | meaning | what to do |", "|---|---|---|---|", *rows])
+
+
+def test_the_page_lists_every_condition() -> None:
+    assert table() in PAGE, f"docs/conditions.md should hold:\n{table()}"
+
+
+def test_every_code_leads_to_a_condition_that_there_is() -> None:
+    assert set(CAUSES.values()) <= set(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "name"),
+    [
+        ("InaccessibleImage", "x is not accessible. Please check the image and registry credential.", "image_pull"),
+        ("InaccessibleImage", "Failed to pull image: 401 unauthorized", "registry_credentials"),
+        ("RegistryErrorResponse", "toomanyrequests", "registry_failure"),
+        ("ContainerGroupQuotaReached", "", "quota"),
+        ("ServiceUnavailable", "", "no_capacity"),
+        ("SubscriptionRequestsThrottled", "", "throttled"),
+        ("HTTP 429", "", "throttled"),
+        ("InvalidRequestContent", "", "refused"),
+    ],
+)
+def test_an_error_code_of_azure_has_a_meaning(code: str, said: str, name: str) -> None:
+    assert cause(code, said) == name
+
+
+def test_a_message_says_what_it_is_about_what_it_means_and_what_was_seen() -> None:
+    told = condition("no_capacity", NOW, about="westeurope", said="2 CPU 4 GB")
+    assert told.message == "westeurope: Azure has no room there for a replica of this size: 2 CPU 4 GB."
+    assert told.severity == "warning"
+    assert told.remedy.endswith(".")
+
+
+def given_up(**told: object) -> tuple[str, str]:
+    """Name and phase for a replica that starts and whose group says this."""
+    row = replica("a", Phase.STARTING, intended_at=NOW - 100, phase_at=NOW - 100)
+    fleet = look(seen([row], details={"a": detail("a", **told)}), LIMITS)
+    return (fleet.conditions[0].name if fleet.conditions else ""), fleet.replicas[0].phase.value
+
+
+def test_a_container_that_crashes_again_and_again_is_given_up_long_before_the_deadline() -> None:
+    assert given_up(container_state="Waiting", detail=CRASHING, exit_code=1, restart_count=2) == ("", "starting")
+    told = given_up(container_state="Waiting", detail=CRASHING, exit_code=1, restart_count=3)
+    assert told == ("crash_loop", "deleting")
+
+
+def test_a_container_that_is_killed_again_and_again_needs_memory() -> None:
+    told = given_up(container_state="Waiting", detail=CRASHING, exit_code=137, restart_count=3)
+    assert told == ("out_of_memory", "deleting")
+
+
+def test_what_is_wrong_is_said_before_the_replica_is_given_up() -> None:
+    trouble = container_trouble(detail("a", container_state="Waiting", detail=CRASHING, exit_code=1, restart_count=1))
+    assert trouble == ("CrashLoop", "exit code 1, 1 restarts")
+    assert container_trouble(detail("a", events=("Failed: Failed to pull image x: not found",))) is not None
+    assert container_trouble(detail("a")) is None
+    assert container_trouble(None) is None
+
+
+@pytest.mark.parametrize(("state", "name"), [("Running", "wrong_port"), ("Waiting", "slow_start")])
+def test_what_runs_and_never_answers_listens_elsewhere(state: str, name: str) -> None:
+    row = replica("a", Phase.STARTING, intended_at=NOW - 900, phase_at=NOW - 900)
+    fleet = look(seen([row], details={"a": detail("a", container_state=state)}), LIMITS)
+    assert [c.name for c in fleet.conditions] == [name]
+
+
+def shown(**changes: object) -> dict[str, Condition]:
+    """The conditions of a service with one ready replica, by name."""
+    before = changes.pop("before", ())
+    backoff = changes.pop("backoff", {})
+    view = seen([replica("a")], answering=[stats("a")])
+    view = replace(view, **changes)
+    fleet = look(view, LIMITS)
+    return {c.name: c for c in memory.conditions(before, fleet, backoff, view, ["westeurope"])}  # type: ignore[arg-type]
+
+
+def test_nothing_is_the_matter_with_a_service_at_rest() -> None:
+    assert shown() == {}
+
+
+def test_what_is_not_known_is_a_condition() -> None:
+    assert set(shown(groups=None)) == {"blind"}
+    assert set(shown(stats={})) == {"unanswered"}
+    assert set(shown(front=front(at=NOW - 61))) == {"front_silent"}
+
+
+def test_a_region_that_waits_says_why_and_that_nowhere_is_left() -> None:
+    wait = Backoff(until=NOW + 30, failures=1, because="Limit: '10', Usage: '10'", code="ContainerGroupQuotaReached")
+    told = shown(backoff={"westeurope": wait})
+    assert set(told) == {"quota", "nowhere"}
+    assert "the next try is in 30 s" in told["quota"].message
+
+
+def test_a_repair_is_said_while_it_lasts() -> None:
+    assert set(shown(groups={"a": group("a", provisioning_state="Repairing")})) == {"repairing"}
+
+
+def test_what_holds_keeps_its_beginning_and_what_happened_is_shown_for_a_while() -> None:
+    old = condition("blind", NOW - 500, about="Azure")
+    assert shown(groups=None, before=[old])["blind"].since == NOW - 500
+    assert set(shown(before=[happened("vanished", NOW - 899, about="b")])) == {"vanished"}
+    assert shown(before=[happened("vanished", NOW - 900, about="b")]) == {}
+    assert shown(before=[old]) == {}
