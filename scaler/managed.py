@@ -10,6 +10,7 @@ from scaler.config import Service
 from scaler.decide import Policy, policy_of
 from scaler.ports import Fleet, Replicas, Store
 from scaler.template import Template
+from scaler.ticked import Courier, Ticked, note
 
 
 class Managed(Struct, frozen=True, kw_only=True):
@@ -33,6 +34,8 @@ class World(Struct, frozen=True, kw_only=True):
     signals: Callable[[Managed], Awaitable[dict[str, float | None]]]
     deployment_id: str
     replica_token: str = ""
+    watch: Callable[[Ticked], None] = note
+    courier: Courier | None = None
 
     def __repr__(self) -> str:
         return f"World(deployment_id={self.deployment_id!r})"

@@ -12,8 +12,10 @@ from msgspec.structs import replace
 from scaler import observe
 from scaler.conditions import cause, condition, container_trouble
 from scaler.decide import State
+from scaler.happened import Happened
 from scaler.model import Condition, Decision, Observation, Phase
 from scaler.ports import Stored
+from scaler.tally import Tally
 
 TEMPLATE_FAILURES = frozenset(
     {
@@ -52,6 +54,8 @@ class Memory(Struct, frozen=True, kw_only=True):
     decision: Decision | None = None
     conditions: tuple[Condition, ...] = ()
     backoff: dict[str, Backoff] = field(default_factory=dict)  # by region, or by template hash
+    tally: Tally | None = None
+    outbox: tuple[Happened, ...] = ()  # events that nobody has taken yet
 
 
 def recall(stored: Stored) -> Memory | None:

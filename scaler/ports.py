@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct, field
 
+from scaler.errors import Conflict, OutOfCapacity, Refused
 from scaler.model import Front, Group, GroupDetail, Pin, Replica, Stats
 
 
@@ -163,14 +164,16 @@ _counting: ContextVar[Calls | None] = ContextVar("counting", default=None)
 
 
 class Calls:
-    """What one tick asked of others, by kind: list, show, create, delete, usage, stats, drain, table, signal."""
+    """What one tick asked of others, by kind (list, show, create, delete, usage, stats, drain, table, signal), and what
+    of it came to nothing, by kind and outcome."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self._failed: Counter[tuple[str, str]] = Counter()
 
     @contextmanager
     def counting(self) -> Iterator[None]:
-        """Within it, and in tasks started within it, ``count_call`` counts here."""
+        """Within it, and in tasks started within it, ``outgoing`` counts here."""
         token = _counting.set(self)
         try:
             yield
@@ -180,11 +183,38 @@ class Calls:
     def counts(self) -> dict[str, int]:
         return dict(self._counts)
 
+    def outcomes(self) -> dict[str, int]:
+        """How calls ended, by ``<kind> <outcome>``: ok, throttled, refused (an answer that says no), failed (none)."""
+        told = Counter({f"{kind} ok": count for kind, count in self._counts.items()})
+        for (kind, outcome), count in self._failed.items():
+            told[f"{kind} ok"] -= count
+            told[f"{kind} {outcome}"] += count
+        return {key: count for key, count in sorted(told.items()) if count > 0}
+
     def add(self, kind: str) -> None:
         self._counts[kind] += 1
 
+    def failed(self, kind: str, error: BaseException) -> None:
+        self._failed[kind, _outcome(error)] += 1
 
-def count_call(kind: str) -> None:
-    """Adapters say so before each request that goes out."""
-    if (calls := _counting.get()) is not None:
-        calls.add(kind)
+
+@contextmanager
+def outgoing(kind: str) -> Iterator[None]:
+    """Adapters put it around each request that goes out."""
+    calls = _counting.get()
+    if calls is None:
+        yield
+        return
+    calls.add(kind)
+    try:
+        yield
+    except BaseException as error:
+        calls.failed(kind, error)
+        raise
+
+
+def _outcome(error: BaseException) -> str:
+    status = getattr(error, "status_code", None)
+    if not isinstance(status, int):
+        return "refused" if isinstance(error, Conflict | Refused | OutOfCapacity) else "failed"
+    return "throttled" if status == 429 else "refused" if 400 <= status < 500 else "failed"

@@ -13,7 +13,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import msgspec
 from msgspec import Struct
@@ -24,6 +26,7 @@ from scaler.act import Actor, act
 from scaler.config import Config
 from scaler.decide import State, decide, initial_state
 from scaler.errors import Conflict, Unavailable
+from scaler.happened import Happened, happened, view, waiting
 from scaler.managed import Managed, World, no_longer
 from scaler.memory import Backoff, Memory, conditions, next_backoff, recall, waits
 from scaler.model import (
@@ -36,6 +39,8 @@ from scaler.model import (
     Stats,
 )
 from scaler.ports import Calls, Changes, DecisionRow, ServiceRow, Stored
+from scaler.tally import Ended, added
+from scaler.ticked import Stretch, Ticked
 
 SWEEP_EVERY_S = 3600.0
 SCRAPES_AT_ONCE = 64
@@ -61,6 +66,7 @@ class Scaler:
         self.world = world
         self.store = world.store
         self._swept_at: float | None = None  # of this process: a fresh one sweeps with its first tick
+        self._owed: defaultdict[str, Counter[str]] = defaultdict(Counter)  # calls after a save, for the next tally
 
     async def tick(self, now: float, *, cause: str, only: str | None = None) -> list[TickReport]:
         """One pass over every service, or one. ``now`` is epoch seconds; ``cause`` (timer, wake, …) is recorded, and
@@ -95,7 +101,7 @@ class Scaler:
     async def _pass(
         self, managed: Sequence[Managed], now: float, cause: str
     ) -> tuple[list[TickReport], Sequence[Group] | None]:
-        passes = [_Pass(m, self.world, now, cause) for m in managed]
+        passes = [_Pass(m, self.world, now, cause, self._owed[m.name]) for m in managed]
         loaded = await asyncio.gather(*(p.load() for p in passes))
         groups = await self._list(passes)
         ends = (p.finish(groups) if ok else p.gave_up() for p, ok in zip(passes, loaded, strict=True))
@@ -115,15 +121,18 @@ class Scaler:
 class _Pass:
     """One tick of one service, step by step."""
 
-    def __init__(self, managed: Managed, world: World, now: float, cause: str) -> None:
+    def __init__(self, managed: Managed, world: World, now: float, cause: str, owed: Counter[str]) -> None:
         self.managed, self.world, self.now, self.cause = managed, world, now, cause
+        self.owed = owed
         self.calls = Calls()
+        self.stretches: list[Stretch] = []
+        self.observed: Observation | None = None
         self.started = world.stopwatch()
         self.stored = Stored(service=managed.name)
         self.failure = ""
 
     async def load(self) -> bool:
-        with self.calls.counting():
+        with self.calls.counting(), self._stretch("load"):
             try:
                 self.stored = await self.world.store.load(self.managed.name)
             except Unavailable as error:
@@ -132,23 +141,49 @@ class _Pass:
         return True
 
     async def gave_up(self) -> TickReport:
-        log.warning("a tick could not read its state", extra={"service": self.managed.name, "error": self.failure})
-        return TickReport(service=self.managed.name, outcome=f"unavailable: {self.failure}")
+        return self._told(TickReport(service=self.managed.name, outcome=f"unavailable: {self.failure}"))
 
     async def finish(self, groups: Sequence[Group] | None) -> TickReport:
         with self.calls.counting():
             try:
-                return await self._finish(groups)
+                return self._told(await self._finish(groups))
             except Conflict:
-                return TickReport(service=self.managed.name, outcome="lost")
+                return self._told(TickReport(service=self.managed.name, outcome="lost"))
             except Unavailable as error:
                 self.failure = str(error)
                 return await self.gave_up()
 
+    def _told(self, report: TickReport) -> TickReport:
+        """Those who watch hear of it, however it ended."""
+        self.owed.update(self.calls.outcomes())
+        ticked = Ticked(
+            service=report.service,
+            at=self.now,
+            cause=self.cause,
+            outcome=report.outcome,
+            seconds=round(self.world.stopwatch() - self.started, 4),
+            stretches=tuple(self.stretches),
+            decision=report.decision,
+            observation=self.observed,
+            actions=report.actions,
+            calls=self.calls.outcomes(),
+        )
+        self.world.watch(ticked)
+        return report
+
+    @contextmanager
+    def _stretch(self, name: str) -> Iterator[None]:
+        began = self.world.stopwatch() - self.started
+        try:
+            yield
+        finally:
+            self.stretches.append(Stretch(name, began, self.world.stopwatch() - self.started))
+
     async def _finish(self, groups: Sequence[Group] | None) -> TickReport:
         own = None if groups is None else {g.name: g for g in groups if g.tags.get("service") == self.managed.name}
         memory = recall(self.stored)
-        seen, signals = await self._look(own)
+        with self._stretch("observe"):
+            seen, signals = await self._look(own)
         fleet = observe.look(seen, self._limits())
         measures = observe.measure(memory.totals if memory else None, seen, (r.name for r in fleet.replicas))
         observed = observe.observation(
@@ -160,8 +195,10 @@ class _Pass:
             pin=self.stored.pin,
             quota=None,
         )
+        self.observed = observed
         state = memory.state if memory else initial_state(self.managed.policy)
-        decision, state_after = decide(self.managed.policy, state, observed)
+        with self._stretch("decide"):
+            decision, state_after = decide(self.managed.policy, state, observed)
         if self.managed.removed:
             decision = Decision(desired=0, limited_by="removed", because="The service is no longer configured.")
         backoff = next_backoff(memory.backoff if memory else {}, fleet, self.now)
@@ -178,9 +215,15 @@ class _Pass:
             ),
             backoff=backoff,
         )
-        await self._save(after, fleet, planned, version)
-        outcomes = await act(planned.actions, self.stored.replicas, Actor(self.managed, self.world, self.now))
-        await self._record(state, observed, decision, planned, outcomes)
+        after = self._remembering(memory, after)
+        with self._stretch("save"):
+            await self._save(after, fleet, planned, version)
+        if self.world.courier is not None:
+            self.world.courier.send(self.managed.name, after.outbox)
+        with self._stretch("act"):
+            outcomes = await act(planned.actions, self.stored.replicas, Actor(self.managed, self.world, self.now))
+        with self._stretch("record"):
+            await self._record(state, observed, decision, planned, outcomes)
         return TickReport(service=self.managed.name, outcome="saved", decision=decision, actions=tuple(outcomes))
 
     # -- observe
@@ -262,6 +305,25 @@ class _Pass:
 
     # -- save
 
+    def _remembering(self, before: Memory | None, after: Memory) -> Memory:
+        """The memory with what others want to know of it: the totals, and the events that still have to be sent."""
+        assert after.decision is not None
+        assert after.observation is not None
+        ended = Ended(
+            decision=after.decision,
+            desired_before=before.decision.desired if before and before.decision else None,
+            seen=after.observation,
+            calls=self.owed + Counter(self.calls.outcomes()),
+            slo_wait_s=self.managed.service.slo_wait_s,
+        )
+        outbox: tuple[Happened, ...] = ()
+        if self.world.courier is not None:
+            now = view(after)
+            assert now is not None
+            new = happened(self.managed.name, view(before), now, self.cause)
+            outbox = waiting(before.outbox if before else (), new, self.world.courier.delivered(), self.now)
+        return replace(after, tally=added(before.tally if before else None, ended), outbox=outbox)
+
     async def _save(self, memory: Memory, fleet: observe.Fleet, planned: plan.Plan, version: int) -> None:
         before = {r.name: r for r in self.stored.replicas}
         changed = endpoints(self.stored.replicas) != endpoints(planned.replicas)
@@ -281,7 +343,10 @@ class _Pass:
         )
         written = tuple(r for r in planned.replicas if before.get(r.name) != r)
         removed = tuple(before[r.name] for r in (*fleet.removed, *planned.removed) if r.name in before)
+        counted = self.calls.outcomes()
         self.stored = await self.world.store.save(self.stored, row, Changes(written=written, removed=removed))
+        self.owed.clear()  # these are in the tally now, with those of this tick so far
+        self.owed.subtract(counted)
 
     # -- record
 

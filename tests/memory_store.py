@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from scaler.errors import Conflict
 from scaler.model import Front, Pin, Replica
-from scaler.ports import Changes, DecisionRow, ServiceRow, Stored, count_call
+from scaler.ports import Changes, DecisionRow, ServiceRow, Stored, outgoing
 
 
 class Fault(Struct):
@@ -146,9 +146,9 @@ class MemoryStore:
         self._write(self.rows[service], "front", front)
 
     def _meet(self, method: str, name: str | None = None) -> None:
-        count_call("table")
-        self.faults.before("table", name)
-        self.faults.before(method, name)
+        with outgoing("table"):
+            self.faults.before("table", name)
+            self.faults.before(method, name)
 
     def _match(self, rows: dict[str, _Row], key: str, etag: str | None) -> None:
         """``etag`` None: the row must not be there yet."""

@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from scaler.errors import OutOfCapacity, Unavailable
 from scaler.model import Group, GroupDetail, Latency, Replica, Stats
-from scaler.ports import GroupRequest, Usage, count_call
+from scaler.ports import GroupRequest, Usage, outgoing
 from tests.memory_store import Faults, MemoryStore
 
 START_AT = 1_790_000_000.0
@@ -209,8 +209,8 @@ class MemoryFleet:
         return sum(held.region == region for held in self._present().values())
 
     def _meet(self, kind: str, name: str | None = None) -> None:
-        count_call(kind)
-        self.faults.before(kind, name)
+        with outgoing(kind):
+            self.faults.before(kind, name)
 
 
 def _listed(held: Held, at: float) -> Group:
@@ -245,13 +245,13 @@ class MemoryReplicas:
         self.fleet, self.faults = fleet, faults or Faults()
 
     async def stats(self, replica: Replica) -> Stats:
-        count_call("stats")
-        self.faults.before("stats", replica.name)
+        with outgoing("stats"):
+            self.faults.before("stats", replica.name)
         return self._server(replica).stats()
 
     async def drain(self, replica: Replica, *, draining: bool) -> None:
-        count_call("drain")
-        self.faults.before("drain", replica.name)
+        with outgoing("drain"):
+            self.faults.before("drain", replica.name)
         self._server(replica).draining = draining
         self.faults.after("drain", replica.name)
 

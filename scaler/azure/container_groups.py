@@ -22,7 +22,7 @@ from azure.core.exceptions import AzureError, HttpResponseError
 from scaler.azure.failures import code_of, retry_after_s, told, unavailable
 from scaler.errors import OutOfCapacity, Refused, Unavailable
 from scaler.model import Group, GroupDetail
-from scaler.ports import GroupRequest, Usage, count_call
+from scaler.ports import GroupRequest, Usage, outgoing
 
 if TYPE_CHECKING:
     from azure.core.async_paging import AsyncItemPaged, AsyncPageIterator
@@ -107,10 +107,10 @@ class ContainerGroups:
             raise unavailable(what, error, role=ROLE) from error
 
     async def _send(self, kind: str, send: Callable[[], Awaitable[T]], what: str) -> T:
-        count_call(kind)
         try:
-            async with asyncio.timeout(CALL_LIMIT_S):
-                return await send()
+            with outgoing(kind):
+                async with asyncio.timeout(CALL_LIMIT_S):
+                    return await send()
         except TimeoutError as error:
             raise Unavailable(f"{what}: Azure gave no answer within {CALL_LIMIT_S:.0f} s") from error
         except (TypeError, ValueError, AttributeError) as error:

@@ -15,7 +15,7 @@ import msgspec
 
 from scaler.errors import Unavailable
 from scaler.model import Replica, Stats
-from scaler.ports import count_call
+from scaler.ports import outgoing
 
 CONNECT_LIMIT_S = 2.0
 ANSWER_LIMIT_S = 4.0
@@ -34,8 +34,8 @@ class ReplicaStats:
         self._session: aiohttp.ClientSession | None = None
 
     async def stats(self, replica: Replica) -> Stats:
-        count_call("stats")
-        body = await self._ask("GET", replica, "/stats")
+        with outgoing("stats"):
+            body = await self._ask("GET", replica, "/stats")
         try:
             stats = msgspec.json.decode(body, type=Stats)
         except msgspec.DecodeError as error:
@@ -47,8 +47,8 @@ class ReplicaStats:
         return stats
 
     async def drain(self, replica: Replica, *, draining: bool) -> None:
-        count_call("drain")
-        await self._ask("POST" if draining else "DELETE", replica, "/drain")
+        with outgoing("drain"):
+            await self._ask("POST" if draining else "DELETE", replica, "/drain")
 
     async def close(self) -> None:
         """Close the connections. Calling it twice is calling it once."""

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from scaler.azure.failures import unavailable
 from scaler.errors import BadSetting, Unavailable
-from scaler.ports import count_call
+from scaler.ports import outgoing
 
 if TYPE_CHECKING:
     from azure.mgmt.containerinstance.aio import ContainerInstanceManagementClient
@@ -220,10 +220,10 @@ class _NotAllowed(Unavailable):
 
 
 async def _asked(send: Callable[[], Awaitable[T]], what: str, role: str) -> T:
-    count_call("signal")
     try:
-        async with asyncio.timeout(CALL_LIMIT_S):
-            return await send()
+        with outgoing("signal"):
+            async with asyncio.timeout(CALL_LIMIT_S):
+                return await send()
     except TimeoutError as error:
         raise Unavailable(f"{what}: no answer within {CALL_LIMIT_S:.0f} s") from error
     except AzureError as error:

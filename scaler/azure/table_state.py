@@ -26,7 +26,7 @@ from scaler.azure.failures import told, unavailable
 from scaler.azure.table_rows import Row, from_row, to_row
 from scaler.errors import Conflict, Unavailable
 from scaler.model import Front, Phase, Pin, Replica
-from scaler.ports import Changes, DecisionRow, ServiceRow, Stored, count_call
+from scaler.ports import Changes, DecisionRow, ServiceRow, Stored, outgoing
 
 if TYPE_CHECKING:
     from azure.core.async_paging import AsyncPageIterator
@@ -192,10 +192,10 @@ class TableState:
             raise Unavailable(f"{what}: the table is gone, perhaps somebody is deleting it") from error
 
     async def _once(self, send: Callable[[], Awaitable[T]], what: str) -> T:
-        count_call("table")
         try:
-            async with asyncio.timeout(CALL_LIMIT_S):
-                return await send()
+            with outgoing("table"):
+                async with asyncio.timeout(CALL_LIMIT_S):
+                    return await send()
         except TimeoutError as error:
             raise Unavailable(f"{what}: table storage gave no answer within {CALL_LIMIT_S:.0f} s") from error
         except AzureError as error:

@@ -84,11 +84,7 @@ class Entry:
             log.error("the configuration cannot be used, nothing is scaled: %s", error)
             return
         known = only if only in scaler.config.services else None
-        for report in await scaler.tick(self._clock(), cause=cause, only=known):
-            facts = {"service": report.service, "outcome": report.outcome, "cause": cause}
-            if report.decision is not None:
-                facts |= {"desired": str(report.decision.desired), "because": report.decision.because}
-            log.info("tick", extra=facts)
+        await scaler.tick(self._clock(), cause=cause, only=known)
 
 
 class Once:

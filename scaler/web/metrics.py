@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from scaler.config import Config
 from scaler.ports import Stored
+from scaler.tally import START_BOUNDS_S
 from scaler.web.pins import in_force
 from scaler.web.views import counts, remembered
 
@@ -76,8 +78,8 @@ def _gauges(config: Config, stored: list[Stored], now: float) -> list[Metric]:
 
 
 def _counters(stored: list[Stored]) -> list[Metric]:
-    def counter(name: str, help_text: str) -> CounterMetricFamily:
-        return CounterMetricFamily(f"aci_autoscaler_{name}", help_text, labels=("service",))
+    def counter(name: str, help_text: str, *labels: str) -> CounterMetricFamily:
+        return CounterMetricFamily(f"aci_autoscaler_{name}", help_text, labels=("service", *labels))
 
     held = counter("held_requests", "Requests that met no ready replica and were held.")
     expired = counter("expired_requests", "Held requests that met the hold limit.")
@@ -87,4 +89,35 @@ def _counters(stored: list[Stored]) -> list[Metric]:
             held.add_metric([s.service], s.front.arrivals_total)
             expired.add_metric([s.service], s.front.expired_total)
             refused.add_metric([s.service], s.front.refused_off_hours_total)
-    return [held, expired, refused]
+    return [held, expired, refused, *_tallies(stored, counter)]
+
+
+def _tallies(stored: list[Stored], counter: Callable[..., CounterMetricFamily]) -> list[Metric]:
+    """What the ticks counted. The calls that a tick makes after its save are in the next one's."""
+    ticks = counter("ticks", "Ticks that were saved.")
+    decisions = counter("decisions", "Decisions by what limited them; `demand` where nothing did.", "reason")
+    scalings = counter("scalings", "Decisions that changed the count.", "direction")
+    calls = counter("api_calls", "Calls by what was asked and how it ended.", "kind", "outcome")
+    arrivals = counter("arrivals", "Requests that came in, held and rejected ones included.")
+    late = counter("late_requests_estimated", "Requests that came while the queue took longer than slo_wait_s.")
+    replica_s = counter("replica_seconds", "Time of replicas, ready, starting and draining.")
+    starts = HistogramMetricFamily(
+        "aci_autoscaler_cold_start_seconds", "From asking to ready.", labels=("service",), unit="seconds"
+    )
+    for s in stored:
+        if (tally := remembered(s).tally) is None:
+            continue
+        name = s.service
+        ticks.add_metric([name], tally.ticks)
+        for reason, count in tally.decisions.items():
+            decisions.add_metric([name, reason], count)
+        scalings.add_metric([name, "out"], tally.raised)
+        scalings.add_metric([name, "in"], tally.lowered)
+        for key, count in tally.calls.items():
+            calls.add_metric([name, *key.split(" ", 1)], count)
+        arrivals.add_metric([name], tally.arrivals)
+        late.add_metric([name], tally.late)
+        replica_s.add_metric([name], tally.replica_s)
+        bounds = [*(f"{bound:g}" for bound in START_BOUNDS_S), "+Inf"]
+        starts.add_metric([name], list(zip(bounds, accumulate(tally.starts), strict=True)), tally.starts_s)
+    return [ticks, decisions, scalings, calls, arrivals, late, replica_s, starts]

@@ -16,6 +16,7 @@ from scaler.config import Service
 from scaler.model import Condition, Decision, Observation, Phase, Pin, Replica
 from scaler.ports import DecisionRow, Stored
 from scaler.schedule import Period
+from scaler.tally import Tally
 from scaler.web.bodies import iso
 from scaler.web.pins import in_force
 
@@ -29,6 +30,7 @@ class Remembered(Struct, frozen=True, kw_only=True):
     observation: Observation | None = None
     decision: Decision | None = None
     conditions: tuple[Condition, ...] = ()
+    tally: Tally | None = None
 
 
 def remembered(stored: Stored) -> Remembered:

@@ -18,6 +18,8 @@ CORE = (
     "conditions",
     "plan",
     "memory",
+    "tally",
+    "happened",
     "yaml12",
     "template",
     "template_check",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
 from scaler.errors import Unavailable
 from scaler.web.bodies import iso
 from tests.web.doors import Door, problem
@@ -133,6 +135,20 @@ async def test_metrics_are_openmetrics_with_a_gap_for_what_is_not_known(door: Do
     assert 'aci_autoscaler_bound_replicas{bound="max",service="iris"} 6.0' in text
     assert 'aci_autoscaler_desired_replicas{service="iris"} ' in text
     assert text.endswith("# EOF\n")
+
+
+async def test_counters_grow_tick_by_tick_with_reasons_and_outcomes(door: Door) -> None:
+    door.world.faults.add("list", Unavailable("no answer"))
+    await door.tick(times=3)
+    families = {f.name: f for f in text_string_to_metric_families((await door.call("GET", "metrics")).text)}
+    ticks = {s.labels["service"]: s.value for s in families["aci_autoscaler_ticks"].samples}
+    assert ticks == {"digits": 3, "iris": 3}
+    reasons = [s for s in families["aci_autoscaler_decisions"].samples if s.labels["service"] == "iris"]
+    assert sum(s.value for s in reasons) == 3
+    assert {s.labels["reason"] for s in reasons} <= {"demand", "schedule_min", "blind", "min", "stabilization"}
+    calls = {(s.labels["kind"], s.labels["outcome"]): s.value for s in families["aci_autoscaler_api_calls"].samples}
+    assert calls["list", "failed"] == 1
+    assert families["aci_autoscaler_cold_start_seconds"].type == "histogram"
 
 
 async def test_the_dashboard_is_a_page_without_data_that_lets_nothing_foreign_run(door: Door) -> None:

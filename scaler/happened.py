@@ -1,0 +1,94 @@
+"""What came to pass in one tick that somebody outside may want to hear of. Pure: two memories in, events out.
+
+Events are remembered with the decision they belong to and sent after it was saved; the next tick sends again what had
+no answer. So none is lost with the process, and one may come twice: its ``id`` is the same then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from scaler.model import Condition, Decision, Json, Pin
+
+if TYPE_CHECKING:
+    from scaler.memory import Memory
+
+KEPT = 50  # events that wait for an answer; the oldest go first
+KEPT_S = 3600.0  # nobody wants to hear of it any later
+
+
+class Happened(Struct, frozen=True, kw_only=True):
+    """One event: ``type`` is the last part of its CloudEvents type, ``data`` its payload without secrets."""
+
+    id: str
+    type: str
+    at: float
+    data: Json
+
+
+class View(Struct, frozen=True, kw_only=True):
+    """The part of a memory that events come from."""
+
+    at: float
+    decision: Decision | None
+    pin: Pin | None
+    conditions: tuple[Condition, ...]
+
+
+def view(memory: Memory | None) -> View | None:
+    """What of a memory is looked at here; None before the first tick."""
+    if memory is None:
+        return None
+    pin = memory.observation.pin if memory.observation else None
+    in_force = pin if pin and (pin.until is None or memory.at < pin.until) else None
+    return View(at=memory.at, decision=memory.decision, pin=in_force, conditions=memory.conditions)
+
+
+def happened(service: str, before: View | None, after: View, cause: str) -> tuple[Happened, ...]:
+    """Scaling, pins and conditions: what ``after`` has that ``before`` had not, or the other way round."""
+    found = [*_scaled(before, after, cause), *_pinned(before, after), *_conditions(before, after)]
+    stamp = f"{service}-{int(after.at * 1000)}"
+    return tuple(
+        Happened(id=f"{stamp}-{i}", type=kind, at=after.at, data={"service": service} | data)
+        for i, (kind, data) in enumerate(found)
+    )
+
+
+def waiting(
+    before: Sequence[Happened], new: Sequence[Happened], delivered: Sequence[str], now: float
+) -> tuple[Happened, ...]:
+    """What still has to be sent, oldest first."""
+    gone = set(delivered)
+    left = [e for e in before if e.id not in gone and now - e.at < KEPT_S]
+    return tuple([*left, *new][-KEPT:])
+
+
+def _scaled(before: View | None, after: View, cause: str) -> list[tuple[str, Json]]:
+    decision = after.decision
+    was = before.decision.desired if before and before.decision else None
+    if decision is None or decision.desired == (was or 0):
+        return []
+    data = {"from": was, "to": decision.desired, "because": decision.because, "limited_by": decision.limited_by}
+    return [("scaled", data | {"cause": cause})]
+
+
+def _pinned(before: View | None, after: View) -> list[tuple[str, Json]]:
+    was, now = before.pin if before else None, after.pin
+    if was == now:
+        return []
+    if now is None:
+        assert was is not None
+        return [("unpinned", {"min": was.min, "max": was.max, "actor": was.actor})]
+    data = {"min": now.min, "max": now.max, "until": now.until, "actor": now.actor, "reason": now.reason}
+    return [("pinned", data)]
+
+
+def _conditions(before: View | None, after: View) -> list[tuple[str, Json]]:
+    was = {c.name for c in before.conditions} if before else set()
+    now = {c.name: c for c in after.conditions}
+    raised = [c for name, c in now.items() if name not in was]
+    told = [("condition.raised", {"name": c.name, "message": c.message, "remedy": c.remedy}) for c in raised]
+    return [*told, *(("condition.cleared", {"name": name}) for name in sorted(was - now.keys()))]
