@@ -87,8 +87,13 @@ def _pinned(before: View | None, after: View) -> list[tuple[str, Json]]:
 
 
 def _conditions(before: View | None, after: View) -> list[tuple[str, Json]]:
-    was = {c.name for c in before.conditions} if before else set()
-    now = {c.name: c for c in after.conditions}
-    raised = [c for name, c in now.items() if name not in was]
-    told = [("condition.raised", {"name": c.name, "message": c.message, "remedy": c.remedy}) for c in raised]
-    return [*told, *(("condition.cleared", {"name": name}) for name in sorted(was - now.keys()))]
+    was = {(c.name, c.about) for c in before.conditions} if before else set()
+    now = {(c.name, c.about): c for c in after.conditions}
+    raised = [_condition(c) for key, c in now.items() if key not in was]
+    cleared = [{"name": name, "about": about} for name, about in sorted(was - now.keys())]
+    return [*(("condition.raised", data) for data in raised), *(("condition.cleared", data) for data in cleared)]
+
+
+def _condition(c: Condition) -> Json:
+    told = {"name": c.name, "about": c.about, "severity": c.severity}
+    return told | {"message": c.message, "remedy": c.remedy}

@@ -140,7 +140,7 @@ async def test_metrics_are_openmetrics_with_a_gap_for_what_is_not_known(door: Do
 async def test_counters_grow_tick_by_tick_with_reasons_and_outcomes(door: Door) -> None:
     door.world.faults.add("list", Unavailable("no answer"))
     await door.tick(times=3)
-    families = {f.name: f for f in text_string_to_metric_families((await door.call("GET", "metrics")).text)}
+    families = {f.name: f for f in text_string_to_metric_families((await door.call("GET", "metrics")).text)}  # type: ignore[no-untyped-call]
     ticks = {s.labels["service"]: s.value for s in families["aci_autoscaler_ticks"].samples}
     assert ticks == {"digits": 3, "iris": 3}
     reasons = [s for s in families["aci_autoscaler_decisions"].samples if s.labels["service"] == "iris"]
