@@ -84,7 +84,7 @@ class Admin:
 
 def _want(request: Request, method: str) -> None:
     if request.method != method:
-        raise Refused(405, f"this address answers {method} only")
+        raise Refused(405, f"This address answers {method} only.")
 
 
 def _input(body: bytes) -> str:
@@ -94,7 +94,7 @@ def _input(body: bytes) -> str:
     except ValueError:
         content = None
     if not isinstance(content, dict) or not isinstance(content.get("input", ""), str | None):
-        raise Refused(400, 'send a JSON object, {} or {"input": "text for the function"}')
+        raise Refused(400, 'Send a JSON object, {} or {"input": "text for the function"}.')
     return content.get("input") or ""
 
 

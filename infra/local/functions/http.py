@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl
@@ -36,13 +38,24 @@ class Response:
     body: bytes = b""
 
 
+REFUSALS = {
+    400: "This request is not as it should be.",
+    401: "This address wants a key that may call it, as header x-functions-key.",
+    404: "No function answers at this address.",
+    408: "The body did not come in time.",
+    413: "The body is larger than this host takes.",
+}
+
+
 class Refused(Exception):
-    """The request ends here, with this answer."""
+    """The request ends here, with a problem document (RFC 9457) where the host of Azure leaves the body empty."""
 
     def __init__(self, status: int, text: str = "") -> None:
         super().__init__(status, text)
-        headers = [("content-type", "text/plain; charset=utf-8")] if text else []
-        self.response = Response(status=status, headers=headers, body=text.encode())
+        detail = text or REFUSALS[status]
+        problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+        headers = [("content-type", "application/problem+json")]
+        self.response = Response(status=status, headers=headers, body=json.dumps(problem).encode())
 
 
 class Gone(Exception):
@@ -137,8 +150,8 @@ class HttpDoor:
         try:
             outcome = await self._call(function, argument)
             return _response(function, outcome)
-        except FunctionFailed as error:
-            raise Refused(500) from error
+        except FunctionFailed:
+            return Response(status=500)
 
     @asynccontextmanager
     async def _body(self, request: Request, receive: Receive) -> AsyncIterator[bytes]:

@@ -75,7 +75,7 @@ async def test_a_call_by_hand_needs_a_json_object(running: Running, content: byt
     answer = await running.http.post("/admin/functions/tick", content=content, headers=running.master)
 
     assert answer.status_code == 400
-    assert "send a JSON object" in answer.text
+    assert "Send a JSON object" in answer.text
 
 
 async def test_unknown_functions_and_methods_are_refused(running: Running) -> None:
