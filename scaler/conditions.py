@@ -158,6 +158,12 @@ KINDS: Mapping[str, Kind] = {
         "ticks were missed",
         "Look at the function app: is it stopped, is the function `tick` enabled, does its log show errors?",
     ),
+    # -- money
+    "budget": Kind(
+        "warning",
+        "it is nearly spent, or will be before the month ends",
+        "Raise `budget` or lower `replicas.max`; near the end of a limit it caps the count, at its end to none",
+    ),
     # -- rollouts
     "rollout_returned": Kind(
         "error",

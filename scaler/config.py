@@ -61,11 +61,14 @@ class ScheduleText(_Written, frozen=True):
 
 
 class Budget(_Written, frozen=True):
-    """What the replicas may cost: soft warning first, then a cap. Prices are the operator's own."""
+    """What the replicas may cost: a warning first, then a cap. Prices are the operator's own; ``replica_hour`` is
+    reckoned from the template's cores and memory where it is left out."""
 
     monthly: Positive | None = None
     daily: Positive | None = None
+    warn_at: Share = 0.8
     currency: str = "EUR"
+    replica_hour: Positive | None = None
     vcpu_hour: Positive = 0.045
     gb_hour: Positive = 0.005
 
@@ -87,6 +90,18 @@ class ScaleIn(_Written, frozen=True):
     window_s: Positive = 60.0
     drain_deadline_s: Positive = 120.0
     idle_s: Positive = 5.0
+
+
+class Shadow(_Written, frozen=True):
+    """A second policy that decides beside the live one and only records: what is left out is as the live one has it."""
+
+    replicas: Bounds | None = None
+    target: Target | None = None
+    slo_wait_s: Positive | None = None
+    lateness_price: Positive | None = None
+    forecast: bool | None = None
+    scale_in: ScaleIn | None = None
+    schedule: ScheduleText | None = None
 
 
 class Start(_Written, frozen=True):
@@ -115,6 +130,7 @@ class Service(_Written, frozen=True):
     unhealthy_after_s: Positive = 60.0
     surge: Count = 1
     forecast: bool = False
+    shadow: Shadow | None = None
 
 
 class Config(_Written, frozen=True):
@@ -164,8 +180,9 @@ def _contradictions(service: Service) -> list[tuple[str, str]]:
     """What no single key shows to be wrong: (path below the service, sentence)."""
     found = []
     bounds = service.replicas
-    if bounds.min > bounds.max:
-        found.append((".replicas", f"min {bounds.min} is above max {bounds.max}"))
+    for key, given in ((".replicas", bounds), (".shadow.replicas", service.shadow and service.shadow.replicas)):
+        if given and given.min > given.max:
+            found.append((key, f"min {given.min} is above max {given.max}"))
     if service.surge == 0 and bounds.max == 1:
         found.append((".surge", "with surge 0 and max 1 a rollout could never replace the only replica; say surge: 1"))
     for i, region in enumerate(service.regions):

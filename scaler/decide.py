@@ -19,8 +19,9 @@ import math
 
 from msgspec import Struct
 
-from scaler import ahead
+from scaler import ahead, budget
 from scaler.ahead import Ahead, Terms
+from scaler.budget import Prices, Size, Spend
 from scaler.config import Service, Target
 from scaler.errors import BadSetting
 from scaler.leadtime import lead_time_s, remember
@@ -48,6 +49,8 @@ class Policy(Struct, frozen=True, kw_only=True):
     slo_wait_s: float
     lateness_price: float
     forecast: bool
+    prices: Prices | None = None
+    removed: bool = False  # no longer configured, though replicas of it are left
 
 
 class State(Struct, frozen=True, kw_only=True):
@@ -60,11 +63,12 @@ class State(Struct, frozen=True, kw_only=True):
     service_s: float | None = None
     starts_s: tuple[float, ...] = ()
     ahead: Ahead | None = None
+    spend: Spend | None = None
 
 
-def policy_of(service: Service, name: str, where: str) -> Policy:
+def policy_of(service: Service, name: str, where: str, *, size: Size | None = None) -> Policy:
     """The policy that a service's settings mean. ``where`` names the file, or is the service's path in it, and begins
-    every message. Raises ``BadSetting``."""
+    every message; ``size`` is that of its replicas, which prices need. Raises ``BadSetting``."""
     path = where if where.endswith(f"services.{name}") else f"{where}: services.{name}"
     schedule = compile_schedule(service.schedule, f"{path}.schedule")
     for i, rule in enumerate(schedule.rules):
@@ -91,6 +95,12 @@ def policy_of(service: Service, name: str, where: str) -> Policy:
         slo_wait_s=service.slo_wait_s,
         lateness_price=service.lateness_price,
         forecast=service.forecast,
+        prices=budget.prices_of(
+            service.budget,
+            size,
+            drain_deadline_s=service.scale_in.drain_deadline_s,
+            timezone=service.schedule.timezone,
+        ),
     )
 
 
@@ -106,6 +116,7 @@ def decide(policy: Policy, state: State, observation: Observation) -> tuple[Deci
     service_s = _service_time(state.service_s, seen)
     learned = ahead.learn(state.ahead, seen) if state.ahead else None
     before = seen.ready + seen.starting if state.desired is None else state.desired
+    spend = _charged(policy, state, seen)
     trail = _Trail(before)
     foreseen = _foreseen(policy, learned, seen, service_s, starts_s)
     known = _demand(trail, policy, seen, service_s, foreseen)
@@ -121,16 +132,17 @@ def decide(policy: Policy, state: State, observation: Observation) -> tuple[Deci
     start_s = lead_time_s(starts_s, policy.expected_start_s)
     lead_s = start_s + min(max(0.0, seen.window_s), start_s)  # and one tick, which after an outage may be days
     _calendar(trail, policy, period, seen.at, lead_s, pinned=pin is not None)
-    _ceilings(trail, policy, seen, pin)
+    _ceilings(trail, policy, seen, pin, spend)
     off = period.off and pin is None
     decision = Decision(
         desired=trail.count,
-        limited_by=trail.limited_by if trail.count != demand else None,
+        limited_by=trail.limited_by if trail.count != demand or not known else None,
         because=trail.sentence(demand),
         steps=tuple(trail.steps),
         off=off,
         opens_at=period.end if off and math.isfinite(period.end) else None,
         wakes=period.wakes or not off,
+        cost=budget.cost(spend, policy.prices, seen.at) if spend and policy.prices else None,
     )
     after = State(
         at=seen.at,
@@ -139,6 +151,7 @@ def decide(policy: Policy, state: State, observation: Observation) -> tuple[Deci
         service_s=service_s,
         starts_s=starts_s,
         ahead=ahead.asked(learned, seen, trail.count) if learned else None,
+        spend=budget.bill_after(spend, max(_billed(seen), trail.count + seen.draining)) if spend else None,
     )
     return decision, after
 
@@ -297,11 +310,29 @@ def _pin_in_force(pin: Pin | None, at: float) -> Pin | None:
     return pin if pin and pin.since <= at and (pin.until is None or at < pin.until) else None
 
 
-def _ceilings(trail: _Trail, policy: Policy, seen: Observation, pin: Pin | None) -> None:
+def _billed(seen: Observation) -> int:
+    """Replicas that cost: whatever exists, or is asked for."""
+    return seen.ready + seen.starting + seen.draining + seen.deleting
+
+
+def _charged(policy: Policy, state: State, seen: Observation) -> Spend | None:
+    """The money spent until now; kept where nobody knows any more what a replica costs."""
+    if policy.prices is None:
+        return state.spend
+    return budget.charged(state.spend, policy.prices, seen.at, _billed(seen))
+
+
+def _ceilings(trail: _Trail, policy: Policy, seen: Observation, pin: Pin | None, spend: Spend | None) -> None:
     if pin is not None:
         by = f"pinned{' by ' + pin.actor if pin.actor else ''}{': ' + pin.reason if pin.reason else ''}"
         trail.raise_to(pin.min, "pin", by)
         trail.lower_to(pin.max, "pin", by)
+    if spend and policy.prices:
+        cap = budget.ceiling(spend, policy.prices, seen.at, seen.draining + seen.deleting)
+        if cap is not None:
+            trail.lower_to(cap[0], "budget", cap[1])
     if seen.quota is not None:
         trail.lower_to(max(seen.quota, 0), "quota", f"Azure lets us have {seen.quota} now")
     trail.lower_to(policy.max, "max", f"replicas.max is {policy.max}")
+    if policy.removed:
+        trail.lower_to(0, "removed", "the service is no longer configured")

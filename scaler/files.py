@@ -10,6 +10,7 @@ from scaler.config import Config, Service, load
 from scaler.decide import policy_of
 from scaler.errors import BadSetting
 from scaler.managed import Managed
+from scaler.shadow import shadow_of
 from scaler.template import Template
 
 LARGEST_FILE_BYTES = 4 * 1024 * 1024
@@ -34,7 +35,14 @@ def _managed(name: str, service: Service, file: Path, values: Mapping[str, str] 
         template = Template.read(_text(beside, named), service.template, values)
         for warning in template.warnings:
             log.warning(warning)
-    return Managed(name=name, service=service, policy=policy_of(service, name, file.name), template=template)
+    size = template.size if template else None
+    return Managed(
+        name=name,
+        service=service,
+        policy=policy_of(service, name, file.name, size=size),
+        template=template,
+        shadow=shadow_of(service, name, file.name, size=size),
+    )
 
 
 def _text(file: Path, hint: str) -> bytes:

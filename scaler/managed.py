@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from scaler.config import Service
 from scaler.decide import Policy, policy_of
@@ -20,7 +21,7 @@ class Managed(Struct, frozen=True, kw_only=True):
     service: Service
     policy: Policy
     template: Template | None
-    removed: bool = False  # no longer configured, though replicas of it are left: drained to zero
+    shadow: Policy | None = None  # decides beside the live policy, and only records
 
 
 class World(Struct, frozen=True, kw_only=True):
@@ -47,10 +48,5 @@ class World(Struct, frozen=True, kw_only=True):
 def no_longer(name: str) -> Managed:
     """A service that replicas are left of and no settings."""
     service = Service()
-    return Managed(
-        name=name,
-        service=service,
-        policy=policy_of(service, name, "(no longer configured)"),
-        template=None,
-        removed=True,
-    )
+    policy = replace(policy_of(service, name, "(no longer configured)"), removed=True)
+    return Managed(name=name, service=service, policy=policy, template=None)

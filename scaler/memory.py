@@ -56,6 +56,7 @@ class Memory(Struct, frozen=True, kw_only=True):
     backoff: dict[str, Backoff] = field(default_factory=dict)  # by region, or by template hash
     tally: Tally | None = None
     outbox: tuple[Happened, ...] = ()  # events that nobody has taken yet
+    shadow: State | None = None  # of the shadow policy
 
 
 def recall(stored: Stored) -> Memory | None:
@@ -98,13 +99,16 @@ def conditions(
     backoff: Mapping[str, Backoff],
     seen: observe.Seen,
     regions: Sequence[str],
+    decision: Decision | None = None,
 ) -> tuple[Condition, ...]:
     """What an operator should know now: what happened of late, and what holds."""
     now = seen.at
     past = [c for c in before if c.until is not None and now < c.until]
     happened = {(c.name, c.about): c for c in (*past, *fleet.conditions)}
     since = {(c.name, c.about): c.since for c in before}
-    holding = (*_waiting(backoff, regions, now), *_not_known(fleet, seen), *_troubled(fleet, seen))
+    money = decision.cost.warning if decision and decision.cost else None
+    nearly_spent = [condition("budget", now, about="the budget", said=money)] if money else []
+    holding = (*_waiting(backoff, regions, now), *_not_known(fleet, seen), *_troubled(fleet, seen), *nearly_spent)
     held = [replace(c, since=since.get((c.name, c.about), c.since)) for c in holding]
     return (*list(happened.values())[-MOST_SHOWN:], *held)
 

@@ -46,6 +46,7 @@ class Observation(Struct, frozen=True, kw_only=True):
     ready: int
     starting: int
     draining: int = 0
+    deleting: int = 0
     arrivals: float | None = None
     completed: float | None = None
     in_flight: float | None = None
@@ -70,11 +71,26 @@ class Step(Struct, frozen=True, kw_only=True):
     because: str
 
 
+class Cost(Struct, frozen=True, kw_only=True):
+    """What a service's replicas cost, in ``currency``, for local days and months: so far, what the month is forecast to
+    come to, and the budget's limits (None: no such limit). ``warning`` says what of the budget is nearly spent."""
+
+    currency: str
+    replica_hour: float
+    today: float
+    month: float
+    month_forecast: float
+    daily: float | None = None
+    monthly: float | None = None
+    warning: str | None = None
+
+
 class Decision(Struct, frozen=True, kw_only=True):
     """How many replicas there should be (ready + starting), and every step that led there.
 
-    ``limited_by`` names the rule that had the last word where the outcome differs from the demand (``max``, ``quota``,
-    ``budget``, ``pin``, ``off``, ``schedule_max``, ``schedule_min``, ``min``, ``blind``, ``stabilization``), else None.
+    ``limited_by`` names the rule that had the last word where the outcome differs from the demand, or the demand is
+    not known (``removed``, ``max``, ``quota``, ``budget``, ``pin``, ``off``, ``schedule_max``, ``schedule_min``,
+    ``min``, ``blind``, ``stabilization``), else None.
     ``opens_at`` is when an off period ends (epoch seconds), while ``off``.
     """
 
@@ -85,6 +101,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     off: bool = False
     opens_at: float | None = None
     wakes: bool = True  # whether a request at zero may start a replica now; false only while off
+    cost: Cost | None = None  # None: no budget is configured, or nobody knows what a replica costs
 
 
 class Gpu(Struct, frozen=True):

@@ -329,6 +329,7 @@ def observation(
         ready=count[Phase.READY],
         starting=count[Phase.INTENDED] + count[Phase.CREATING] + count[Phase.STARTING],
         draining=count[Phase.DRAINING],
+        deleting=count[Phase.DELETING],
         arrivals=measures.arrivals,
         completed=measures.completed,
         in_flight=measures.in_flight,

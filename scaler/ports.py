@@ -98,7 +98,9 @@ class Stored(Struct, frozen=True, kw_only=True):
 
 
 class DecisionRow(Struct, frozen=True, kw_only=True):
-    """One tick, enough to explain it and to recompute it: see ``tick.record``. Bytes are msgpack."""
+    """One tick, enough to explain it and to recompute it (``recompute.py``). Bytes are msgpack: of a ``Decision``, an
+    ``Observation``, a ``State``, a ``Policy``; ``shadow`` is the ``Decision`` of the shadow policy, empty without one.
+    """
 
     service: str
     at: float
@@ -110,6 +112,8 @@ class DecisionRow(Struct, frozen=True, kw_only=True):
     decision: bytes
     observation: bytes
     state_before: bytes
+    policy: bytes = b""
+    shadow: bytes = b""
     actions: str  # JSON: what was done and how it ended
     replicas: str  # JSON: {"ready": 3, "starting": 1, "draining": 0}
     seconds: float

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from scaler import yaml12
+from scaler.budget import Size
 from scaler.errors import BadSetting
 from scaler.model import Json
 from scaler.ports import GroupRequest
@@ -73,6 +74,11 @@ class Template(Struct, frozen=True, kw_only=True):
             body=msgspec.json.encode(body),
             tags={k: v for k, v in (raw.get("tags") or {}).items() if k not in OWN_TAGS},
         )
+
+    @property
+    def size(self) -> Size:
+        """What a replica costs money for."""
+        return Size(cpu=self.cpu, memory_gb=self.memory_gb)
 
     def request(self, name: str, *, service: str, deployment_id: str, region: str, token: str = "") -> GroupRequest:
         """The PUT that makes the replica ``name`` in ``region``. ``token`` goes in as a secure value."""

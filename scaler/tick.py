@@ -39,6 +39,7 @@ from scaler.model import (
     Stats,
 )
 from scaler.ports import Calls, Changes, DecisionRow, ServiceRow, Stored
+from scaler.shadow import decide_beside
 from scaler.tally import Ended, added
 from scaler.ticked import Stretch, Ticked
 
@@ -199,8 +200,7 @@ class _Pass:
         state = memory.state if memory else initial_state(self.managed.policy)
         with self._stretch("decide"):
             decision, state_after = decide(self.managed.policy, state, observed)
-        if self.managed.removed:
-            decision = Decision(desired=0, limited_by="removed", because="The service is no longer configured.")
+            shadow = self._shadow(memory.shadow if memory else None, state, observed)
         backoff = next_backoff(memory.backoff if memory else {}, fleet, self.now)
         version = self.stored.row.endpoints_version + 1 if self.stored.row else 1
         planned = self._plan(decision, fleet, seen, backoff, version)
@@ -211,9 +211,10 @@ class _Pass:
             observation=observed,
             decision=decision,
             conditions=conditions(
-                memory.conditions if memory else (), fleet, backoff, seen, self.managed.service.regions
+                memory.conditions if memory else (), fleet, backoff, seen, self.managed.service.regions, decision
             ),
             backoff=backoff,
+            shadow=shadow[1] if shadow else None,
         )
         after = self._remembering(memory, after)
         with self._stretch("save"):
@@ -223,7 +224,7 @@ class _Pass:
         with self._stretch("act"):
             outcomes = await act(planned.actions, self.stored.replicas, Actor(self.managed, self.world, self.now))
         with self._stretch("record"):
-            await self._record(state, observed, decision, planned, outcomes)
+            await self._record(state, after, shadow[0] if shadow else None, planned, outcomes)
         return TickReport(service=self.managed.name, outcome="saved", decision=decision, actions=tuple(outcomes))
 
     # -- observe
@@ -269,6 +270,10 @@ class _Pass:
     def _limits(self) -> observe.Limits:
         service = self.managed.service
         return observe.Limits(start_deadline_s=service.start.deadline_s, unhealthy_after_s=service.unhealthy_after_s)
+
+    def _shadow(self, state: State | None, live: State, seen: Observation) -> tuple[Decision, State] | None:
+        policy = self.managed.shadow
+        return None if policy is None else decide_beside(policy, state, live, seen)
 
     # -- plan
 
@@ -351,8 +356,10 @@ class _Pass:
     # -- record
 
     async def _record(
-        self, state: State, observed: Observation, decision: Decision, planned: plan.Plan, outcomes: Sequence[str]
+        self, state: State, after: Memory, shadow: Decision | None, planned: plan.Plan, outcomes: Sequence[str]
     ) -> None:
+        decision = after.decision
+        assert decision is not None
         counts = {p.value: sum(r.phase is p for r in planned.replicas) for p in Phase}
         row = DecisionRow(
             service=self.managed.name,
@@ -363,8 +370,10 @@ class _Pass:
             limited_by=decision.limited_by,
             because=decision.because,
             decision=msgspec.msgpack.encode(decision),
-            observation=msgspec.msgpack.encode(observed),
+            observation=msgspec.msgpack.encode(after.observation),
             state_before=msgspec.msgpack.encode(state),
+            policy=msgspec.msgpack.encode(self.managed.policy),
+            shadow=msgspec.msgpack.encode(shadow) if shadow else b"",
             actions=json.dumps(list(outcomes)),
             replicas=json.dumps(counts),
             seconds=round(self.world.stopwatch() - self.started, 4),

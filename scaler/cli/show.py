@@ -89,8 +89,18 @@ def service(body: Json) -> RenderableType:
                 plain(r["because"]),
             )
         parts.append(fleet)
+    if body["cost"]:
+        parts.append(cost(body["cost"]))
     parts += [condition(c) for c in body["conditions"]]
     return Group(*parts)
+
+
+def cost(c: Json) -> str:
+    """What the replicas cost, against the budget."""
+    parts = [f"{c['today']:.2f} today" + (f" of {c['daily']:.2f}" if c["daily"] is not None else "")]
+    parts.append(f"{c['month']:.2f} this month" + (f" of {c['monthly']:.2f}" if c["monthly"] is not None else ""))
+    parts.append(f"forecast {c['month_forecast']:.2f}")
+    return f"cost in {plain(c['currency'])}: {', '.join(parts)} (a replica: {c['replica_hour']:.4g} an hour)"
 
 
 def condition(c: Json) -> str:
@@ -120,7 +130,14 @@ def explanation(body: Json) -> RenderableType:
     parts: list[RenderableType] = [head, plain(decision["because"])]
     if decision["steps"]:
         parts.append(steps(decision["steps"]))
+    if decision["shadow"]:
+        wanted = decision["shadow"]
+        parts.append(f"the shadow policy wanted {wanted['desired']}: {plain(wanted['because'])}")
     parts += [f"did: {plain(str(action))}" for action in decision["actions"]]
+    if decision["reproduced"] is not None:
+        parts.append(
+            "made again from the record: " + ("the same" if decision["reproduced"] else "[red]not the same[/]")
+        )
     return Group(*parts)
 
 

@@ -202,7 +202,7 @@ async def _reasoned(request: Request) -> Reasoned:
 
 
 def _preview(scaler: Scaler, stored: Stored, pin: Pin | None, now: float) -> views.Json:
-    decision = decision_with(stored, stored.service, scaler.config.services[stored.service], pin, now)
+    decision = decision_with(stored, scaler.managed[stored.service].policy, pin, now)
     return views.effect_view("preview", decision)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from starlette.requests import Request
 
 from scaler.config import Config
+from scaler.managed import Managed
 from scaler.model import Decision
 from scaler.ports import Store
 from scaler.web.access import PRINCIPAL_NAME, Access
@@ -31,6 +32,8 @@ class Scaler(Protocol):
 
     @property
     def config(self) -> Config: ...
+    @property
+    def managed(self) -> Mapping[str, Managed]: ...
     @property
     def store(self) -> Store: ...
     async def tick(self, now: float, *, cause: str, only: str | None = None) -> Sequence[Report]: ...

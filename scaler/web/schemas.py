@@ -13,6 +13,7 @@ Json = dict[str, Any]
 TIME = {"type": "string", "format": "date-time"}
 COUNT = {"type": "integer", "minimum": 0}
 TEXT = {"type": "string"}
+MONEY = {"type": "number", "minimum": 0}
 FLAG = {"type": "boolean"}
 ANY_OBJECT = {"type": "object"}
 
@@ -65,6 +66,17 @@ SCHEMAS: Json = {
         silent_since=_or_null(TIME),
         because=TEXT,
     ),
+    "Cost": _object(
+        currency=TEXT,
+        replica_hour=MONEY,
+        today=MONEY,
+        month=MONEY,
+        month_forecast=MONEY,
+        daily=_or_null(MONEY),
+        monthly=_or_null(MONEY),
+        warning=_or_null(TEXT),
+    ),
+    "Shadow": _object(desired=COUNT, limited_by=_or_null(TEXT), because=TEXT),
     "Pin": _object(min=COUNT, max=COUNT, since=TIME, until=_or_null(TIME), actor=TEXT, reason=TEXT),
     "PinBody": {
         "type": "object",
@@ -143,6 +155,7 @@ SCHEMAS |= {
         observation=_or_null(ANY_OBJECT),
         front=_or_null(ANY_OBJECT),
         conditions=_list(_ref("Condition")),
+        cost=_or_null(_ref("Cost")),
         schedule=_object(timezone=TEXT, rules=COUNT),
     ),
     "Decision": _object(**_DECISION),
@@ -153,6 +166,9 @@ SCHEMAS |= {
         opens_at=_or_null(TIME),
         observation=_or_null(ANY_OBJECT),
         conditions=_list(ANY_OBJECT),
+        cost=_or_null(_ref("Cost")),
+        shadow=_or_null(_ref("Shadow")),
+        reproduced=_or_null(FLAG),
     ),
     "Decisions": _object(service=TEXT, since=TIME, decisions=_list(_ref("Decision")), next=_or_null(TEXT)),
     "Explanation": _object(

@@ -15,6 +15,7 @@ from msgspec import Struct
 from scaler.config import Service
 from scaler.model import Condition, Decision, Observation, Phase, Pin, Replica
 from scaler.ports import DecisionRow, Stored
+from scaler.recompute import is_reproduced
 from scaler.schedule import Period
 from scaler.tally import Tally
 from scaler.web.bodies import iso
@@ -65,6 +66,7 @@ def service_view(name: str, service: Service, stored: Stored, now: float) -> Jso
         "observation": msgspec.to_builtins(memory.observation) if memory.observation else None,
         "front": msgspec.to_builtins(stored.front) if stored.front else None,
         "conditions": [condition_view(c) for c in memory.conditions],
+        "cost": msgspec.to_builtins(decision.cost) if decision else None,
         "schedule": {"timezone": service.schedule.timezone, "rules": len(service.schedule.rules)},
     }
 
@@ -174,13 +176,22 @@ def explained_view(row: DecisionRow) -> Json:
     """One recorded tick with every step and what was observed. A part that cannot be read is None."""
     decision = decoded(row.decision, Decision)
     observation = decoded(row.observation, Observation)
+    shadow = decoded(row.shadow, Decision) if row.shadow else None
     return decision_view(row) | {
         "steps": msgspec.to_builtins(decision.steps) if decision else [],
         "off": decision.off if decision else None,
         "opens_at": iso(decision.opens_at) if decision else None,
         "observation": msgspec.to_builtins(observation) if observation else None,
         "conditions": loads(row.conditions, []),
+        "cost": msgspec.to_builtins(decision.cost) if decision else None,
+        "shadow": shadow_view(shadow) if shadow else None,
+        "reproduced": is_reproduced(row),
     }
+
+
+def shadow_view(decision: Decision) -> Json:
+    """What the shadow policy would have had."""
+    return {"desired": decision.desired, "limited_by": decision.limited_by, "because": decision.because}
 
 
 def decoded(data: bytes, kind: type[Any]) -> Any:

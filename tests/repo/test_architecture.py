@@ -13,7 +13,10 @@ CORE = (
     "signals",
     "leadtime",
     "schedule",
+    "budget",
     "decide",
+    "shadow",
+    "recompute",
     "observe",
     "conditions",
     "plan",
@@ -40,7 +43,13 @@ IMPURE = {
 }
 SHELL = {"tick", "settings", "web", "azure", "front", "ports", "__main__", "cli", "replay"}
 # A memory is read from what a port gives: the shape of a row, not the store.
-ALLOWED = {"memory": {"ports"}, "template": {"ports", "datetime"}, "schedule": {"datetime"}}
+ALLOWED = {
+    "memory": {"ports"},
+    "template": {"ports", "datetime"},
+    "schedule": {"datetime"},
+    "budget": {"datetime"},
+    "recompute": {"ports"},
+}
 
 
 def imported(path: Path) -> set[str]:

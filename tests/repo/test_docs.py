@@ -21,7 +21,7 @@ def keys(kind: type[Struct], prefix: str = "") -> Iterator[str]:
     assert isinstance(info, StructType)
     for field in info.fields:
         below = list(_structs(field.type))
-        if below and below[0] not in (config.Rule, config.SignalText):
+        if kind is not config.Shadow and below and below[0] not in (config.Rule, config.SignalText):
             yield from keys(below[0], f"{prefix}{field.encode_name}.")
         else:
             yield f"{prefix}{field.encode_name}"

@@ -11,6 +11,7 @@ from scaler.decide import policy_of
 from scaler.managed import Managed
 from scaler.managed import World as Ports
 from scaler.model import Decision, Front, Phase, Pin
+from scaler.shadow import shadow_of
 from scaler.template import Template
 from scaler.tick import Scaler, TickReport
 from tests.world import World
@@ -84,6 +85,7 @@ def managed(config: Config, template: str) -> list[Managed]:
             service=service,
             policy=policy_of(service, name, "autoscaler.yaml"),
             template=Template.read(template, "replica.yaml"),
+            shadow=shadow_of(service, name, "autoscaler.yaml"),
         )
         for name, service in config.services.items()
     ]
