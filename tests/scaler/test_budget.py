@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaler.budget import Prices, Size, Spend, bill_after, ceiling, charged, cost, month_forecast, prices_of
@@ -180,6 +180,7 @@ def test_an_empty_budget_says_what_the_rest_is_for() -> None:
     )
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     loads=st.lists(st.integers(0, 60), min_size=1, max_size=60),
     daily=st.one_of(st.none(), st.floats(0.05, 30.0)),
