@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -149,6 +149,12 @@ class Store(Protocol):
         self, service: str, *, since: float, until: float | None = None, limit: int = 100
     ) -> Sequence[DecisionRow]:
         """Decisions of a span, newest first, at most ``limit``."""
+
+    async def past(self, service: str, *, first: int, last: int) -> Mapping[int, bytes]:
+        """Packed hours (``past.packed``) from the hour ``first`` to ``last`` since 1970, those that there are."""
+
+    async def write_past(self, service: str, hour: int, data: bytes) -> None:
+        """Write a packed hour, whatever was there: it never changes, so every writer writes the same."""
 
     async def write_pin(self, service: str, pin: Pin, *, etag: str | None, create: bool = False) -> str:
         """Write the pin and give its new ETag. With ``etag`` only if it still matches, with ``create`` only if there is

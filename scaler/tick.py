@@ -38,6 +38,7 @@ from scaler.model import (
     Replica,
     Stats,
 )
+from scaler.past import minutes, newest_over, over, packed, ticks_of
 from scaler.ports import Calls, Changes, DecisionRow, ServiceRow, Stored
 from scaler.shadow import decide_beside
 from scaler.tally import Ended, added
@@ -225,6 +226,7 @@ class _Pass:
             outcomes = await act(planned.actions, self.stored.replicas, Actor(self.managed, self.world, self.now))
         with self._stretch("record"):
             await self._record(state, after, shadow[0] if shadow else None, planned, outcomes)
+            await self._pack(memory)
         return TickReport(service=self.managed.name, outcome="saved", decision=decision, actions=tuple(outcomes))
 
     # -- observe
@@ -384,6 +386,17 @@ class _Pass:
         except Unavailable as error:
             told = {"service": self.managed.name, "error": str(error)}
             log.warning("a decision was made and acted on, but not recorded", extra=told)
+
+    async def _pack(self, before: Memory | None) -> None:
+        """Once an hour, the hour that is over by now: for those who look back over days."""
+        hour = newest_over(self.now)
+        if before is None or over(hour, before.at):
+            return
+        try:
+            points = minutes(await ticks_of(self.world.store, self.managed.name, hour))
+            await self.world.store.write_past(self.managed.name, hour, packed(points))
+        except Unavailable as error:
+            log.info("an hour could not be packed; who looks at it does it", extra={"error": str(error)})
 
 
 def endpoints(replicas: Sequence[Replica]) -> set[tuple[str, str, int]]:

@@ -67,6 +67,7 @@ class MemoryStore:
         self.faults = faults or Faults()
         self.rows: defaultdict[str, dict[str, _Row]] = defaultdict(dict)  # service → key → row
         self.recorded: dict[tuple[str, str], DecisionRow] = {}
+        self.packed: dict[tuple[str, int], bytes] = {}
         self._writes = 0
 
     async def load(self, service: str) -> Stored:
@@ -125,6 +126,14 @@ class MemoryStore:
         self._meet("decisions")
         newest_first = [r for (s, _), r in sorted(self.recorded.items(), reverse=True) if s == service]
         return [r for r in newest_first if since <= r.at and (until is None or r.at <= until)][:limit]
+
+    async def past(self, service: str, *, first: int, last: int) -> dict[int, bytes]:
+        self._meet("past")
+        return {hour: data for (s, hour), data in sorted(self.packed.items()) if s == service and first <= hour <= last}
+
+    async def write_past(self, service: str, hour: int, data: bytes) -> None:
+        self._meet("write_past")
+        self.packed[service, hour] = data
 
     async def write_pin(self, service: str, pin: Pin, *, etag: str | None, create: bool = False) -> str:
         self._meet("write_pin")

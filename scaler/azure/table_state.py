@@ -1,7 +1,8 @@
 """State and decisions in Azure Table Storage: one query to load a service, one transaction to save it.
 
-Table ``state`` has a partition a service, with the rows ``service`` (its ETag is the fence), ``pin``, ``front`` and one
-``replica-<name>`` each. Table ``decisions`` has a row a tick, in order of time.
+Table ``state`` has a partition a service, with the rows ``service`` (its ETag is the fence), ``pin``, ``front``, a
+``replica-<name>`` for each replica and a ``past-<hour>`` for each hour that is over.
+Table ``decisions`` has a row a tick, in order of time.
 
 A transaction takes 100 rows. A larger save becomes several, and each of them rewrites the service row under the fence,
 all but the last with what it held before: the turn stays ours between them, and what was decided is remembered with the
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from azure.core import MatchConditions
 from azure.core.exceptions import AzureError, HttpResponseError
 from azure.data.tables import UpdateMode
+from msgspec import Struct
 from msgspec.structs import replace
 
 from scaler.azure.failures import told, unavailable
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 CALL_LIMIT_S = 10.0
 ROWS_A_TRANSACTION = 100
 STATE, DECISIONS = "state", "decisions"
-REPLICA = "replica-"
+REPLICA, PAST = "replica-", "past-"  # a tick reads from `pin` on, and so no past
 FIRST_SPAN_MS = 900_000  # how far back the newest decisions are looked for at first; doubled until there are enough
 LAST_MS = 10**15 - 1
 OF_THE_KEY = frozenset({"name", "etag"})
@@ -101,6 +103,21 @@ class TableState:
         await self._call(lambda: self._state.upsert_entity(row, UpdateMode.REPLACE), "front")
 
     # -- pins
+
+    async def past(self, service: str, *, first: int, last: int) -> Mapping[int, bytes]:
+        rows = await self._query(
+            self._state,
+            "PartitionKey eq @service and RowKey ge @first and RowKey le @last",
+            service=service,
+            first=_past_key(first),
+            last=_past_key(last),
+        )
+        found = ((str(row["RowKey"]), from_row(STATE, row, _Past)) for row in rows)
+        return {int(key.removeprefix(PAST)): past.data for key, past in found}
+
+    async def write_past(self, service: str, hour: int, data: bytes) -> None:
+        row = to_row(service, _past_key(hour), _Past(data=data))
+        await self._call(lambda: self._state.upsert_entity(row, UpdateMode.REPLACE), f"an hour of {service}")
 
     async def write_pin(self, service: str, pin: Pin, *, etag: str | None, create: bool = False) -> str:
         row = to_row(service, "pin", pin)
@@ -207,6 +224,12 @@ class TableState:
                 await self._once(partial(self._service.create_table, name), f"making table {name}")
 
 
+class _Past(Struct, frozen=True):
+    """A packed hour of points: ``scaler/past.py``."""
+
+    data: bytes
+
+
 class _Absent(Conflict):
     """The row is not there."""
 
@@ -295,6 +318,10 @@ def _etag(metadata: Mapping[str, Any]) -> str:
 
 def _milliseconds(at: float) -> int:
     return int(at * 1000)
+
+
+def _past_key(hour: int) -> str:
+    return f"{PAST}{hour:07d}"
 
 
 def _key(milliseconds: int) -> str:

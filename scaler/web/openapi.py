@@ -49,6 +49,7 @@ PAST = [
     _query("points", "In so many points.", {"type": "integer", "minimum": 10, "maximum": 1000, "default": 240}),
     _query("until", "The end of the span; now when not given.", TIME),
 ]
+WIDTH = _query("width", "So wide, in pixels.", {"type": "integer", "minimum": 300, "maximum": 2000, "default": 960})
 DRY_RUN = _query("dry_run", "Only say what would come of it.", {"enum": ["true", "false"]})
 ORIGIN = {
     "name": "WebHook-Request-Origin",
@@ -121,7 +122,7 @@ def _reads() -> Json:
             },
         },
         "/services/{service}/chart": {
-            "parameters": [SERVICE, *PAST],
+            "parameters": [SERVICE, *PAST, WIDTH],
             "get": {
                 "operationId": "chart",
                 "summary": "The history as a picture",
@@ -135,8 +136,8 @@ def _reads() -> Json:
             "parameters": [SERVICE],
             "get": {
                 "operationId": "forecast",
-                "summary": "Expected arrivals; there is none yet",
-                "responses": _problems(404),
+                "summary": "Arrivals expected in the next half hour, a second: one path in ten is below `low`",
+                "responses": {"200": _ok("Forecast", "The band, in equally wide bins."), **_problems(404)},
             },
         },
     }

@@ -1,4 +1,4 @@
-"""The picture of a service: load above, replicas below, with schedule and pins behind them, as SVG.
+"""The picture of a service: load above, replicas below, what was in force behind them, what comes right of now.
 
 No styles and no scripts in it: classes are coloured by the page, so that light and dark are the page's business.
 """
@@ -6,68 +6,88 @@ No styles and no scripts in it: classes are coloured by the page, so that light 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
 from html import escape
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from scaler.web.history import Point
+from scaler.foresight import Foresight
+from scaler.model import Pin
+from scaler.past import Point
+from scaler.schedule import Period
+from scaler.web.axes import Frame, hours, scale, text
 
-WIDTH, LEFT, RIGHT = 960.0, 44.0, 10.0
-LOAD_TOP, LOAD_HEIGHT = 22.0, 110.0
-FLEET_TOP, FLEET_HEIGHT = 164.0, 130.0
-HEIGHT = FLEET_TOP + FLEET_HEIGHT + 26.0
-STEPS_S = (300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
+LOAD_TOP, LOAD_HEIGHT, GAP, FLEET_HEIGHT, BELOW = 22.0, 120.0, 34.0, 140.0, 26.0
+FLEET_TOP = LOAD_TOP + LOAD_HEIGHT + GAP
+BOTTOM = FLEET_TOP + FLEET_HEIGHT
+HEIGHT = BOTTOM + BELOW
 
 Value = Callable[[Point], float | None]
 
 
-class Frame(Struct, frozen=True, kw_only=True):
-    """One panel: what span of time and of values it shows, and where."""
+class Shown(Struct, frozen=True, kw_only=True):
+    """All that one picture shows. ``points`` are equally wide from ``since`` to ``now``; ``until`` is as far as the
+    calendar is drawn; ``bound`` is the configured max."""
 
+    name: str
+    points: Sequence[Point]
     since: float
+    now: float
     until: float
-    most: float
-    top: float
-    height: float
+    zone: ZoneInfo
+    bound: int
+    periods: Sequence[Period] = ()
+    pin: Pin | None = None
+    foresight: Foresight | None = None
+    width: float = 960.0
 
-    def x(self, at: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * (at - self.since) / (self.until - self.since)
-
-    def y(self, value: float) -> float:
-        return self.top + self.height * (1 - value / self.most)
+    @property
+    def step_s(self) -> float:
+        return (self.now - self.since) / max(1, len(self.points))
 
 
-def picture(points: Sequence[Point], since: float, until: float, *, zone: ZoneInfo, name: str, bound: int) -> str:
-    """The SVG of equally wide points; ``bound`` is the configured max."""
-    load_most = _round_up(max((p.arrivals_per_s or 0 for p in points), default=0))
-    busy_most = _round_up(max(((p.in_flight or 0) + (p.queued or 0) for p in points), default=0))
-    fleet_most = max(1, min(bound, 2 + max((_total(p) or 0 for p in points), default=0)), _tallest(points))
-    load = Frame(since=since, until=until, most=load_most, top=LOAD_TOP, height=LOAD_HEIGHT)
-    busy = Frame(since=since, until=until, most=busy_most, top=LOAD_TOP, height=LOAD_HEIGHT)
-    fleet = Frame(since=since, until=until, most=fleet_most, top=FLEET_TOP, height=FLEET_HEIGHT)
+def picture(shown: Shown) -> str:
+    """The SVG."""
+    load, busy, fleet = _frames(shown)
+    label = escape(f"{shown.name}: {_told(shown.points)}", quote=True)
     parts = [
-        *_spans(points, fleet, lambda p: p.off, "off"),
-        *_spans(points, fleet, lambda p: p.pin_max is not None, "pin"),
-        *_clock(fleet, zone),
-        *_scale(load, "requests a second"),
-        *_scale(fleet, "replicas", whole=True),
-        _area(points, load, lambda p: p.arrivals_per_s, "load"),
-        _line(points, busy, lambda p: p.in_flight, "busy"),
-        _line(points, busy, lambda p: p.queued, "queued"),
-        _area(points, fleet, _total, "starting"),
-        _area(points, fleet, lambda p: p.ready, "ready"),
-        _line(points, fleet, lambda p: p.desired, "desired", stepped=True),
-        _text(WIDTH - RIGHT, LOAD_TOP - 8, f"in flight, queued (0 to {busy_most:g})", "end"),
+        *_calendar(shown, fleet),
+        *_pins(shown, fleet),
+        *hours(fleet, shown.zone, LOAD_TOP, BOTTOM),
+        *scale(load, "requests a second"),
+        *scale(fleet, "replicas", whole=True),
+        *_load(shown, load, busy),
+        *_fleet(shown, fleet),
     ]
-    label = escape(f"{name}: {_told(points)}", quote=True)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" aria-label="{label}" '
-        f'data-since="{since:.3f}" data-until="{until:.3f}" data-left="{LEFT:g}" data-right="{WIDTH - RIGHT:g}">'
-        + "".join(parts)
-        + "</svg>"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {shown.width:g} {HEIGHT:g}" role="img" '
+        f'aria-label="{label}" data-since="{shown.since:.3f}" data-now="{shown.now:.3f}" '
+        f'data-until="{shown.until:.3f}" data-left="{load.left:g}" data-right="{load.right:g}">{"".join(parts)}</svg>'
     )
+
+
+def _frames(shown: Shown) -> tuple[Frame, Frame, Frame]:
+    """The panels of load, of what is in flight (same place, its own scale), and of replicas."""
+    band = [b.high for b in shown.foresight.bins if b.at <= shown.until] if shown.foresight else []
+    loads = [p.arrivals_per_s or 0.0 for p in shown.points]
+    flights = [max(p.in_flight or 0, p.queued or 0) for p in shown.points]
+    floors = [p.min for p in shown.periods if p.start < shown.until and p.end > shown.since]
+    tallest = max([1, *floors, *(_tall(p) for p in shown.points)])
+
+    def frame(most: float, top: float, height: float) -> Frame:
+        return Frame(
+            since=shown.since, until=shown.until, most=most, top=top, height=height, left=44.0, right=shown.width - 10.0
+        )
+
+    return (
+        frame(round_up(max([0.0, *loads, *band])), LOAD_TOP, LOAD_HEIGHT),
+        frame(round_up(max([0.0, *flights])), LOAD_TOP, LOAD_HEIGHT),
+        frame(max(tallest, min(shown.bound, tallest + 1)), FLEET_TOP, FLEET_HEIGHT),
+    )
+
+
+def _tall(p: Point) -> int:
+    return max(p.desired or 0, (p.ready or 0) + (p.starting or 0) + (p.draining or 0))
 
 
 def _told(points: Sequence[Point]) -> str:
@@ -80,36 +100,132 @@ def _told(points: Sequence[Point]) -> str:
     return f"{load}ready replicas from {min(fleet)} to {max(fleet)}, now {fleet[-1]}"
 
 
-def _total(p: Point) -> float | None:
-    return None if p.ready is None else p.ready + (p.starting or 0)
+# -- the panels
 
 
-def _tallest(points: Sequence[Point]) -> int:
-    return max((max(p.desired or 0, (p.ready or 0) + (p.starting or 0)) for p in points), default=1)
+def _load(shown: Shown, load: Frame, busy: Frame) -> list[str]:
+    found = [
+        _area(shown, load, lambda p: p.arrivals_per_s, "load"),
+        _line(shown, busy, lambda p: p.in_flight, "busy"),
+        _line(shown, busy, lambda p: p.queued, "queued"),
+        text(load.right, LOAD_TOP - 8, f"in flight, queued (0 to {busy.most:g})", "end"),
+    ]
+    bins = [b for b in shown.foresight.bins if b.at < shown.until] if shown.foresight else []
+    if len(bins) > 1:
+        above = [f"{load.x(b.at):.1f},{load.y(b.high):.1f}" for b in bins]
+        below = [f"{load.x(b.at):.1f},{load.y(b.low):.1f}" for b in reversed(bins)]
+        middle = [f"{load.x(b.at):.1f},{load.y(b.mid):.1f}" for b in bins]
+        found.append(f'<path class="area expected" d="M{"L".join([*above, *below])}Z"/>')
+        found.append(f'<path class="line expected" d="M{"L".join(middle)}"/>')
+    return found
 
 
-def _area(points: Sequence[Point], frame: Frame, value: Value, kind: str) -> str:
-    """Filled, with a gap where nothing is known."""
-    width = (frame.until - frame.since) / max(1, len(points))
+def _fleet(shown: Shown, fleet: Frame) -> list[str]:
+    """Ready below, starting on it, draining on that: together they are what is billed."""
+
+    def upto(*names: str) -> Value:
+        def total(p: Point) -> float | None:
+            return None if p.ready is None else sum(getattr(p, name) or 0 for name in names)
+
+        return total
+
+    return [
+        _area(shown, fleet, upto("ready", "starting", "draining"), "draining"),
+        _area(shown, fleet, upto("ready", "starting"), "starting"),
+        _area(shown, fleet, upto("ready"), "ready"),
+        _floors(shown, fleet),
+        _line(shown, fleet, lambda p: p.desired, "desired", stepped=True),
+        *_now(shown, fleet),
+    ]
+
+
+def _now(shown: Shown, fleet: Frame) -> list[str]:
+    if shown.until <= shown.now:
+        return []
+    x = fleet.x(shown.now)
+    return [f'<path class="now" d="M{x:.1f},{LOAD_TOP:g}V{BOTTOM:g}"/>', text(x, LOAD_TOP - 8, "now", "middle")]
+
+
+# -- what was and will be in force
+
+
+def _calendar(shown: Shown, fleet: Frame) -> list[str]:
+    """Off hours as a band behind both panels: as recorded up to now, as the calendar has it from now on."""
+    past = [(run[0][0], run[-1][0] + shown.step_s) for run in _runs(shown.points, lambda p: 1.0 if p.off else None)]
+    rules_from = max(shown.now, shown.pin.until or shown.until) if shown.pin else shown.now  # a pin opens off hours
+    coming = [(max(p.start, rules_from), p.end) for p in shown.periods if p.off]
+    spans = [*past, *((a, b) for a, b in coming if a < b)]
+    return [_band(fleet, a, min(b, shown.until), LOAD_TOP, "off") for a, b in spans if a < shown.until]
+
+
+def _floors(shown: Shown, fleet: Frame) -> str:
+    """The least that the calendar asks for, as steps."""
     d = []
-    for run in _runs(points, value):
+    for p in shown.periods:
+        a, b = max(p.start, shown.since), min(p.end, shown.until)
+        if p.min and not p.off and a < b:
+            d.append(f"M{fleet.x(a):.1f},{fleet.y(p.min):.1f}H{fleet.x(b):.1f}")
+    return f'<path class="line floor" d="{"".join(d)}"/>' if d else ""
+
+
+def _pins(shown: Shown, fleet: Frame) -> list[str]:
+    """Pins as bands behind the replicas: as recorded, and the one in force until it ends."""
+    runs = _runs(shown.points, lambda p: float(p.pin_max) if p.pin_max is not None else None)
+    spans = [(run[0][0], run[-1][0] + shown.step_s) for run in runs]
+    if shown.pin is not None and shown.until > shown.now:
+        end = min(shown.pin.until or shown.until, shown.until)
+        held = bool(spans) and spans[-1][1] >= shown.now - shown.step_s
+        spans = [*spans[:-1], (spans[-1][0], end)] if held else [*spans, (max(shown.pin.since, shown.since), end)]
+    return [
+        part
+        for a, b in spans
+        for part in (_band(fleet, a, b, FLEET_TOP, "pin"), text(fleet.x(a) + 3, FLEET_TOP + 11, "pinned"))
+    ]
+
+
+def _band(frame: Frame, start: float, end: float, top: float, kind: str) -> str:
+    x0, x1 = frame.x(max(start, frame.since)), frame.x(end)
+    title = {"off": "off", "pin": "pinned"}[kind]
+    return (
+        f'<rect class="band {kind}" x="{x0:.1f}" y="{top:g}" width="{max(0.0, x1 - x0):.1f}" '
+        f'height="{BOTTOM - top:g}"><title>{title}</title></rect>'
+    )
+
+
+# -- lines
+
+
+def _area(shown: Shown, frame: Frame, value: Value, kind: str) -> str:
+    """Filled, with a gap where nothing is known."""
+    d = []
+    for run in _runs(shown.points, value):
         d.append(f"M{frame.x(run[0][0]):.1f},{frame.y(0):.1f}")
-        d += [f"V{frame.y(v):.1f}H{frame.x(at + width):.1f}" for at, v in run]
+        d += _steps(frame, run, shown.step_s)
         d.append(f"V{frame.y(0):.1f}Z")
     return f'<path class="area {kind}" d="{"".join(d)}"/>' if d else ""
 
 
-def _line(points: Sequence[Point], frame: Frame, value: Value, kind: str, *, stepped: bool = False) -> str:
-    width = (frame.until - frame.since) / max(1, len(points))
+def _line(shown: Shown, frame: Frame, value: Value, kind: str, *, stepped: bool = False) -> str:
     d = []
-    for run in _runs(points, value):
+    for run in _runs(shown.points, value):
         at, v = run[0]
         d.append(f"M{frame.x(at):.1f},{frame.y(v):.1f}")
         if stepped:
-            d += [f"V{frame.y(v):.1f}H{frame.x(at + width):.1f}" for at, v in run]
+            d += _steps(frame, run, shown.step_s)
         else:
-            d += [f"L{frame.x(at + width / 2):.1f},{frame.y(v):.1f}" for at, v in run]
+            d += [f"L{frame.x(at + shown.step_s / 2):.1f},{frame.y(v):.1f}" for at, v in run]
     return f'<path class="line {kind}" d="{"".join(d)}"/>' if d else ""
+
+
+def _steps(frame: Frame, run: Sequence[tuple[float, float]], step_s: float) -> list[str]:
+    """Up or down only where the value changes."""
+    d = []
+    for i, (at, v) in enumerate(run):
+        if i == 0 or v != run[i - 1][1]:
+            d.append(f"V{frame.y(v):.1f}")
+        if i == len(run) - 1 or run[i + 1][1] != v:
+            d.append(f"H{frame.x(at + step_s):.1f}")
+    return d
 
 
 def _runs(points: Sequence[Point], value: Value) -> list[list[tuple[float, float]]]:
@@ -124,62 +240,7 @@ def _runs(points: Sequence[Point], value: Value) -> list[list[tuple[float, float
     return [run for run in runs if run]
 
 
-def _spans(points: Sequence[Point], frame: Frame, holds: Callable[[Point], bool], kind: str) -> list[str]:
-    """What was in force, as a band behind both panels."""
-    width = (frame.until - frame.since) / max(1, len(points))
-    bands = []
-    for run in _runs(points, lambda p: 1.0 if holds(p) else None):
-        x0, x1 = frame.x(run[0][0]), frame.x(run[-1][0] + width)
-        top = LOAD_TOP if kind == "off" else FLEET_TOP
-        height = FLEET_TOP + FLEET_HEIGHT - top
-        title = "off" if kind == "off" else "pinned"
-        bands.append(
-            f'<rect class="band {kind}" x="{x0:.1f}" y="{top:g}" width="{x1 - x0:.1f}" height="{height:g}">'
-            f"<title>{title}</title></rect>"
-        )
-        if kind == "pin":
-            bands.append(_text(x0 + 3, FLEET_TOP + 11, "pinned"))
-    return bands
-
-
-def _clock(frame: Frame, zone: ZoneInfo) -> list[str]:
-    """Upright lines at whole times of the service's own time zone."""
-    step_s = next((s for s in STEPS_S if (frame.until - frame.since) / s <= 8), STEPS_S[-1])
-    first = datetime.fromtimestamp(frame.since, zone).replace(hour=0, minute=0, second=0, microsecond=0)
-    found = []
-    moment = first
-    bottom = FLEET_TOP + FLEET_HEIGHT
-    for i in range(1, 2000):
-        at = moment.timestamp()
-        if at > frame.until:
-            break
-        if at >= frame.since:
-            x = frame.x(at)
-            found.append(f'<path class="grid" d="M{x:.1f},{LOAD_TOP:g}V{bottom:g}"/>')
-            text = moment.strftime("%a %d %b" if step_s >= 86_400 else "%H:%M")
-            found.append(_text(x, bottom + 16, text, "middle"))
-        # Wall-clock steps: after a change to summer time, 06:00 is still 06:00.
-        moment = (first.replace(tzinfo=None) + timedelta(seconds=i * step_s)).replace(tzinfo=zone)
-    return found
-
-
-def _scale(frame: Frame, what: str, *, whole: bool = False) -> list[str]:
-    found = [_text(LEFT, frame.top - 8, what)]
-    for share in (0.0, 0.5, 1.0):
-        value = frame.most * share
-        if whole and value != int(value):
-            continue
-        y = frame.y(value)
-        found.append(f'<path class="grid" d="M{LEFT:g},{y:.1f}H{WIDTH - RIGHT:g}"/>')
-        found.append(_text(LEFT - 6, y + 4, f"{value:g}", "end"))
-    return found
-
-
-def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _round_up(value: float) -> float:
+def round_up(value: float) -> float:
     """The next number that reads well on a scale: 1, 2, 5, 10 …"""
     step = 1.0
     while True:

@@ -12,13 +12,16 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from scaler.foresight import foresight
+from scaler.memory import recall
+from scaler.past import Point
 from scaler.ports import DecisionRow, Store
-from scaler.schedule import compile_schedule, preview
+from scaler.schedule import DAY_S, compile_schedule, preview
 from scaler.web import views
 from scaler.web.bodies import YEAR_3000, iso, query_instant, query_number
 from scaler.web.doors import Scaler, known
-from scaler.web.history import CARRIED_S, History, Point, binned, columns, starts
-from scaler.web.picture import picture
+from scaler.web.history import CARRIED_S, History, binned, columns, starts
+from scaler.web.picture import Shown, picture
 from scaler.web.pins import in_force, listed, tag
 from scaler.web.problems import Problem
 
@@ -27,6 +30,7 @@ CURSOR = r"^[0-9]{15}-[0-9A-Za-z_.-]{1,80}$"
 PAGE_LIMIT = 1000
 HISTORY_MINUTES = 31 * 24 * 60
 LOOK_BACK_S = 24 * 3600.0
+COMING = 0.15  # of the span shown is drawn right of now
 
 
 def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -120,11 +124,28 @@ class Reading:
         return answer(told | {"points": columns(points), "starts": starts(points)})
 
     async def chart(self, request: Request) -> Response:
+        width = query_number(request, "width", 960, 300, 2000)
+        scaler, now = self._scaler(), self._clock()
         name, points, since, until = await self._past(request)
-        service = self._scaler().config.services[name]
-        zone = ZoneInfo(service.schedule.timezone)
-        svg = picture(points, since, until, zone=zone, name=name, bound=service.replicas.max)
-        return Response(svg, headers={"cache-control": "no-store"}, media_type="image/svg+xml")
+        service = scaler.config.services[name]
+        # What comes is drawn right of now, and not where one looks back.
+        end = until + (until - since) * COMING if query_instant(request, "until") is None else until
+        stored = await scaler.store.load(name) if end > until else None
+        schedule = compile_schedule(service.schedule, f"services.{name}.schedule")
+        shown = Shown(
+            name=name,
+            points=points,
+            since=since,
+            now=until,
+            until=end,
+            zone=ZoneInfo(service.schedule.timezone),
+            bound=service.replicas.max,
+            periods=preview(schedule, since, (end - since) / DAY_S),
+            pin=in_force(stored.pin, now) if stored else None,
+            foresight=foresight(recall(stored)) if stored else None,
+            width=float(width),
+        )
+        return Response(picture(shown), headers={"cache-control": "no-store"}, media_type="image/svg+xml")
 
     async def _past(self, request: Request) -> tuple[str, list[Point], float, float]:
         scaler, now = self._scaler(), self._clock()
@@ -133,12 +154,20 @@ class Reading:
         bins = query_number(request, "points", 240, 10, 1000)
         until = query_instant(request, "until") or now
         since = max(0.0, until - minutes * 60)
-        ticks = await self._history.points(scaler.store, name, max(0.0, since - CARRIED_S), until, now)
+        step_s = (until - since) / bins
+        ticks = await self._history.points(scaler.store, name, max(0.0, since - CARRIED_S), until, now, step_s=step_s)
         return name, binned(ticks, since, until, bins), since, until
 
     async def forecast(self, request: Request) -> Response:
-        name = known(self._scaler(), request.path_params["service"])
-        raise Problem(404, "no-forecast", f"{name} has no forecast: there is no forecaster in this version yet.")
+        scaler = self._scaler()
+        name = known(scaler, request.path_params["service"])
+        if not scaler.config.services[name].forecast:
+            detail = f"{name} has no forecast: set `forecast: true` in autoscaler.yaml to let it look ahead."
+            raise Problem(404, "no-forecast", detail)
+        found = foresight(recall(await scaler.store.load(name)))
+        if found is None:
+            raise Problem(404, "no-forecast", f"{name} has no forecast now: arrivals are not known, or not yet.")
+        return answer(views.forecast_view(name, found))
 
 
 async def _page(

@@ -15,6 +15,7 @@ COUNT = {"type": "integer", "minimum": 0}
 TEXT = {"type": "string"}
 MONEY = {"type": "number", "minimum": 0}
 FLAG = {"type": "boolean"}
+NUMBER = {"type": "number"}
 ANY_OBJECT = {"type": "object"}
 
 
@@ -45,6 +46,7 @@ SPAN = _object(min=COUNT, max=COUNT)
 SCHEMAS: Json = {
     "Problem": _object(type=TEXT, title=TEXT, status={"type": "integer"}, detail=TEXT),
     "Step": _object(name=TEXT, before=COUNT, after=COUNT, because=TEXT),
+    "Alternative": _object(replicas=COUNT, step=_or_null(TEXT), because=TEXT),
     "Counts": _object(ready=COUNT, starting=COUNT, draining=COUNT),
     "Condition": _object(
         name={"enum": sorted(KINDS)},
@@ -151,6 +153,7 @@ SCHEMAS |= {
     "Service": _object(
         **_SUMMARY,
         steps=_list(_ref("Step")),
+        alternatives=_list(_ref("Alternative")),
         fleet=_list(_ref("Replica")),
         observation=_or_null(ANY_OBJECT),
         front=_or_null(ANY_OBJECT),
@@ -162,6 +165,7 @@ SCHEMAS |= {
     "Explained": _object(
         **_DECISION,
         steps=_list(_ref("Step")),
+        alternatives=_list(_ref("Alternative")),
         off=_or_null(FLAG),
         opens_at=_or_null(TIME),
         observation=_or_null(ANY_OBJECT),
@@ -192,6 +196,7 @@ SCHEMAS |= {
         ),
         starts=_or_null(_object(count=COUNT, p50_s={"type": "number"}, p90_s={"type": "number"})),
     ),
+    "Forecast": _object(service=TEXT, at=TIME, bin_s=NUMBER, low=_list(NUMBER), mid=_list(NUMBER), high=_list(NUMBER)),
     "Alert": {
         "type": "object",
         "properties": {

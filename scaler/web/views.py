@@ -12,7 +12,9 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Struct
 
+from scaler.alternatives import alternatives
 from scaler.config import Service
+from scaler.foresight import Foresight
 from scaler.model import Condition, Decision, Observation, Phase, Pin, Replica
 from scaler.ports import DecisionRow, Stored
 from scaler.recompute import is_reproduced
@@ -56,6 +58,7 @@ def service_view(name: str, service: Service, stored: Stored, now: float) -> Jso
         "limited_by": decision.limited_by if decision else None,
         "because": row.because if row else "There was no tick yet.",
         "steps": msgspec.to_builtins(decision.steps) if decision else [],
+        "alternatives": alternatives_view(decision),
         "bounds": {"min": service.replicas.min, "max": service.replicas.max},
         "replicas": counts(stored.replicas),
         "fleet": [replica_view(r) for r in sorted(stored.replicas, key=lambda r: (r.intended_at, r.name))],
@@ -69,6 +72,12 @@ def service_view(name: str, service: Service, stored: Stored, now: float) -> Jso
         "cost": msgspec.to_builtins(decision.cost) if decision else None,
         "schedule": {"timezone": service.schedule.timezone, "rules": len(service.schedule.rules)},
     }
+
+
+def alternatives_view(decision: Decision | None) -> list[Json]:
+    """Why not one fewer, and why not one more."""
+    found = alternatives(decision) if decision else ()
+    return [{"replicas": a.replicas, "step": a.step, "because": f"{a.replicas} {a.because}"} for a in found]
 
 
 def summary_view(name: str, service: Service, stored: Stored, now: float) -> Json:
@@ -132,6 +141,18 @@ def condition_view(condition: Condition) -> Json:
     }
 
 
+def forecast_view(name: str, found: Foresight) -> Json:
+    """The arrivals expected, as a band in equally wide bins."""
+    return {
+        "service": name,
+        "at": iso(found.at),
+        "bin_s": found.bin_s,
+        "low": [b.low for b in found.bins],
+        "mid": [b.mid for b in found.bins],
+        "high": [b.high for b in found.bins],
+    }
+
+
 def period_view(period: Period, zone: ZoneInfo) -> Json:
     """A span of the calendar, in the wall-clock time that its rules are meant in."""
     return {
@@ -179,6 +200,7 @@ def explained_view(row: DecisionRow) -> Json:
     shadow = decoded(row.shadow, Decision) if row.shadow else None
     return decision_view(row) | {
         "steps": msgspec.to_builtins(decision.steps) if decision else [],
+        "alternatives": alternatives_view(decision),
         "off": decision.off if decision else None,
         "opens_at": iso(decision.opens_at) if decision else None,
         "observation": msgspec.to_builtins(observation) if observation else None,

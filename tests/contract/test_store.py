@@ -261,6 +261,16 @@ async def test_no_decision_falls_between_two_looks(store: Store, service: str) -
     assert [row.tick for row in some] == ["t1", "t2", "t3", "t4"]
 
 
+async def test_packed_hours_are_read_by_span_and_no_tick_reads_them(store: Store, service: str) -> None:
+    for hour in (9, 10, 99, 100, 497_222):
+        await store.write_past(service, hour, b"x" * hour if hour < 200 else b"packed")
+    await store.write_past(service, 10, b"again")
+    assert await store.past(service, first=10, last=100) == {10: b"again", 99: b"x" * 99, 100: b"x" * 100}
+    assert await store.past(service, first=497_222, last=497_300) == {497_222: b"packed"}
+    assert await store.past("nobody", first=0, last=500_000) == {}
+    assert await store.load(service) == Stored(service=service)
+
+
 async def test_of_many_saves_at_once_one_wins(store: Store, service: str) -> None:
     stored = await store.save(Stored(service=service), service_row(), Changes())
     saves = (store.save(stored, service_row(f"{i}".encode()), Changes(written=(replica(f"r-{i}"),))) for i in range(12))

@@ -8,13 +8,15 @@ from typing import Any
 
 import httpx
 
-from scaler.config import load
+from scaler.config import Service, load
 from scaler.decide import policy_of
 from scaler.managed import Managed
 from scaler.managed import World as TickWorld
+from scaler.template import Template
 from scaler.tick import Scaler
 from scaler.web.app import app
 from scaler.web.doors import Report
+from tests.scaler.ticking import TEMPLATE
 from tests.world import World
 
 CONFIG = """
@@ -34,14 +36,17 @@ services:
 
 
 def scaler_of(world: World, text: str = CONFIG) -> Scaler:
-    """The scaler of a configuration, over the world in memory; without templates, so it decides and creates nothing."""
+    """The scaler of a configuration, over the world in memory. A service without a template is decided on, and nothing
+    is created for it."""
 
     async def no_signals(_: Managed) -> dict[str, float | None]:
         return {}
 
     config = load(text, "autoscaler.yaml")
     managed = [
-        Managed(name=name, service=service, policy=policy_of(service, name, "autoscaler.yaml"), template=None)
+        Managed(
+            name=name, service=service, policy=policy_of(service, name, "autoscaler.yaml"), template=_template(service)
+        )
         for name, service in config.services.items()
     ]
     given = TickWorld(
@@ -54,6 +59,10 @@ def scaler_of(world: World, text: str = CONFIG) -> Scaler:
         deployment_id="d1",
     )
     return Scaler(config, managed, given)
+
+
+def _template(service: Service) -> Template | None:
+    return Template.read(TEMPLATE, "replica.yaml") if service.template else None
 
 
 class Door:

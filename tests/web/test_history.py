@@ -9,8 +9,9 @@ from xml.etree import ElementTree as ET
 import pytest
 from msgspec.structs import replace
 
+from scaler.past import Point
 from scaler.web.bodies import iso
-from scaler.web.history import Point, binned
+from scaler.web.history import binned
 from tests.web.doors import Door, problem
 
 MONDAY_10 = 1_789_977_600.0  # 2026-09-21 08:00 UTC, 10:00 in Berlin

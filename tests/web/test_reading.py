@@ -8,7 +8,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from scaler.errors import Unavailable
 from scaler.web.bodies import iso
+from tests.web.day import WEEK, play
 from tests.web.doors import Door, problem
+from tests.web.doors import door as open_door
 
 BEYOND = "2999-01-01T00:00:00Z"
 
@@ -30,6 +32,28 @@ async def test_a_service_shows_what_the_last_tick_decided_and_why(door: Door) ->
     assert [s["name"] for s in told["steps"]] == [s.name for s in decision.steps]
     assert told["at"] == iso(door.world.clock())
     assert told["observation"]["ready"] == 0
+
+
+async def test_a_service_tells_why_not_one_fewer_and_not_one_more(door: Door) -> None:
+    await door.tick()
+    told = (await door.call("GET", "services/iris")).json()
+    counts = [a["replicas"] for a in told["alternatives"]]
+    assert counts == [n for n in (told["desired"] - 1, told["desired"] + 1) if n >= 0]
+    then = (await door.call("GET", "services/iris/explain")).json()["decision"]
+    assert then["alternatives"] == told["alternatives"]
+
+
+async def test_a_forecast_is_a_band_where_there_is_one_and_a_sentence_where_not() -> None:
+    async with open_door(WEEK) as door:
+        assert "not known" in problem(await door.call("GET", "services/iris/forecast"), 404, "no-forecast")
+        await play(door.world, door.scaler, hours=2.0)
+        told = (await door.call("GET", "services/iris/forecast")).json()
+        bands = list(zip(told["low"], told["mid"], told["high"], strict=True))
+        assert len(bands) * told["bin_s"] >= 1800 - told["bin_s"]
+        assert all(0 <= low <= mid <= high for low, mid, high in bands)
+        assert 'class="area expected"' in (await door.call("GET", "services/iris/chart?minutes=60")).text
+        off = problem(await door.call("GET", "services/digits/forecast"), 404, "no-forecast")
+        assert "forecast: true" in off
 
 
 async def test_an_unknown_service_names_those_there_are(door: Door) -> None:
