@@ -1,6 +1,6 @@
 """Requests that are there together become one call of the model, without a fixed wait.
 
-The next batch is what queued while the last one ran. Three rules make it fast on any model:
+The next batch is what queued while the last one ran. Four rules make it fast on any model:
 
 * A batch that takes under about a millisecond runs on the event loop's thread; a longer one runs in one worker
   thread, so that the loop goes on reading and answering.
@@ -8,6 +8,8 @@ The next batch is what queued while the last one ran. Three rules make it fast o
 * After a batch its callers tend to come back at once. If the next batch, joined by them, would serve more rows per
   second even after a short wait (at most `linger` of its own time), it waits; how many really came back is
   measured, so callers that do not return are soon no longer waited for.
+* A model on a GPU takes a second batch while the first is computed (`Model.depth`), so that the GPU never waits for
+  Python: at once if it is full, else just before the first should be done, for until then it can still grow.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ INLINE_S = 0.001
 ANSWERING_S = 0.001
 TIMER_FROM_S = 0.002  # the loop's timers count milliseconds; shorter waits turn the loop instead
 WORTH_IT = 1.05
+AHEAD_S = 0.002  # a second batch is handed over so long before the first should be done
 
 
 class Job(Protocol):
@@ -64,11 +67,12 @@ class Batcher:
         self._linger = settings.linger
         self._queue: deque[Job] = deque()
         self._rows = 0
-        self._running = False
+        self._running = 0  # batches in hand of the worker threads
+        self._done_at = 0.0  # when the last of them should be done
         self._turning = False
         self._answers: deque[tuple[Job, Outputs | Refused, int]] = deque()
         self._inbox: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         # Who comes back: jobs answered last, arrivals since, arrivals in time, and the share that came in time.
         self._answered = self._back = self._in_time = 0
         self._until = 0.0
@@ -94,7 +98,8 @@ class Batcher:
         self._back += 1
         if job.at < self._until:
             self._in_time += 1
-        if not (self._turning or self._running):
+        # A turn that was put off need not wait any more once the batch is full.
+        if self._running < self.model.depth and (not self._turning or self._rows >= self.model.max_rows):
             self._turning = True
             self._loop.call_soon(self._turn)
 
@@ -107,12 +112,13 @@ class Batcher:
                 self._drop(job)
 
     def close(self) -> None:
-        """Ends the worker thread once it is idle."""
-        self._inbox.put(None)
+        """Ends the worker threads once they are idle."""
+        for _ in self._threads:
+            self._inbox.put(None)
 
     def _turn(self) -> None:
         self._turning = False
-        if self._running or not self._queue:
+        if self._running >= self.model.depth or not self._queue:
             return
         now = time.monotonic()
         hold_s = self._hold_s(now)
@@ -127,17 +133,18 @@ class Batcher:
         if not jobs:
             return
         self._meter.begin(len(jobs))
-        if rows <= self.model.inline_rows and not self._service_s:
+        if rows <= self.model.inline_rows and not (self._running or self._service_s):
             self._finish(jobs, self._run(jobs))
         else:
-            self._running = True
-            self._start(jobs)
+            self._start(jobs, rows, now)
 
     def _hold_s(self, now: float) -> float:
         """Seconds that the next batch should still wait; 0 almost always."""
         waiting = self._rows
         if waiting >= self.model.max_rows:
             return 0.0
+        if self._running:
+            return self._done_at - AHEAD_S - now
         if self._max_wait_s and (left_s := self._queue[0].at + self._max_wait_s - now) > 0:
             return left_s
         left_s = self._until - now
@@ -182,10 +189,13 @@ class Batcher:
             log.exception("model failed", extra={"model": self.model.name})
             return [Refused(500, f"The model failed on this input: {type(error).__name__}.")]
 
-    def _start(self, jobs: list[Job]) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name=f"model-{self.model.name}", daemon=True)
-            self._thread.start()
+    def _start(self, jobs: list[Job], rows: int, now: float) -> None:
+        self._running += 1
+        self._done_at = max(now, self._done_at) + self.model.cost_s(rows)
+        if len(self._threads) < self._running:
+            name = f"model-{self.model.name}-{self._running}"
+            self._threads.append(threading.Thread(target=self._work, name=name, daemon=True))
+            self._threads[-1].start()
         self._inbox.put(jobs)
 
     def _work(self) -> None:
@@ -195,11 +205,17 @@ class Batcher:
             if self._service_s:
                 time.sleep(max(0.0, begun_at + self._service_s - time.monotonic()))
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self._loop.call_soon_threadsafe(self._finish, jobs, results)
+                self._loop.call_soon_threadsafe(self._returned, jobs, results)
+
+    def _returned(self, jobs: list[Job], results: list[Outputs | Refused]) -> None:
+        self._running -= 1
+        if not self._running:
+            self._done_at = 0.0
+            self._turning = False  # a turn that waits for just this need not wait for its time
+        self._finish(jobs, results)
 
     def _finish(self, jobs: list[Job], results: list[Outputs | Refused]) -> None:
         self._meter.end(len(jobs))
-        self._running = False
         begin = 0
         shared = results[0] if len(results) == 1 else None
         for i, job in enumerate(jobs):
@@ -237,6 +253,6 @@ class Batcher:
             if answers and (now := time.monotonic()) > stop_at:
                 self._loop.call_soon(self._answer)
                 break
-        if self._queue and not (self._turning or self._running):
+        if self._queue and not self._turning and self._running < self.model.depth:
             self._turning = True
             self._loop.call_soon(self._turn)

@@ -26,12 +26,11 @@ from inference.doors import Door, Doors, Head
 from inference.errors import Refused
 from inference.handling import shorter
 from inference.service import Service
-from inference.v2 import Binary, Encode
+from inference.v2 import LENGTH_HEADER, Binary, Encode
 from inference.wire import Outputs
 
-UNUSUAL = frozenset(
-    {b"transfer-encoding", b"expect", b"upgrade", b"content-encoding", b"inference-header-content-length"}
-)
+UNUSUAL = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"content-encoding"})
+JSON_BYTES = LENGTH_HEADER.encode()
 NEVER_TWICE = frozenset({b"traceparent", b"x-request-id"})  # heads with these are not worth remembering
 SWEEP_EVERY_S = 1.0
 
@@ -47,8 +46,7 @@ class Call:
     """A quick request: a job for the batcher, and a cycle to uvicorn."""
 
     __slots__ = (
-        "at", "connection", "deadline", "door", "encode", "gone", "keep_alive", "length", "payload",
-        "response_complete", "rows", "timeout_s",
+        "at", "connection", "deadline", "encode", "gone", "head", "keep_alive", "payload", "response_complete", "rows",
     )  # fmt: skip
 
     message_event = _Nobody()
@@ -60,11 +58,9 @@ class Call:
     deadline: float
     encode: Encode
 
-    def __init__(self, connection: Connection, door: Door, length: int, timeout_s: float) -> None:
+    def __init__(self, connection: Connection, head: Head) -> None:
         self.connection = connection
-        self.door = door
-        self.length = length
-        self.timeout_s = timeout_s
+        self.head = head
         self.gone = False
         self.response_complete = False
         self.keep_alive = True
@@ -124,7 +120,7 @@ class Connection(HttpToolsProtocol):
                     and len(data) == end + known.length
                     and self.doors.generation == self.service.generation
                 ):
-                    self.cycle = call = Call(self, known.door, known.length, known.timeout_s)  # type: ignore[assignment]
+                    self.cycle = call = Call(self, known)  # type: ignore[assignment]
                     self._begin(call, data[end:])
                     return
             self._chunk = data
@@ -151,8 +147,8 @@ class Connection(HttpToolsProtocol):
         if self.cycle is None or self.cycle.response_complete:
             self.doors.follow(self.service)
             door = self.doors.by_path.get(self.url)
-            if door is not None and (usual := self._usual()) is not None:
-                self._call = self.cycle = Call(self, door, *usual)  # type: ignore[assignment]
+            if door is not None and (head := self._usual(door)) is not None:
+                self._call = self.cycle = Call(self, head)  # type: ignore[assignment]
                 self._body = []
                 return
         url, headers, expect = self.url, self.headers, self.expect_100_continue
@@ -161,22 +157,28 @@ class Connection(HttpToolsProtocol):
         self.headers.extend(headers)
         super().on_headers_complete()
 
-    def _usual(self) -> tuple[int, float] | None:
-        """The length of the body and the time allowed, if the head is one for the quick way."""
+    def _usual(self, door: Door) -> Head | None:
+        """What the head says, if it is one for the quick way."""
         parser = self.parser
         if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
             return None
-        length, timeout_s = -1, self.service.timeout_s
+        length, json_bytes, timeout_s = -1, None, self.service.timeout_s
         for name, value in self.headers:
             if name in UNUSUAL:
                 return None
             if name == b"content-length":
                 length = int(value) if value.isdigit() else -1
+            elif name == JSON_BYTES:
+                if json_bytes is not None or not value.isdigit():
+                    return None
+                json_bytes = int(value)
             elif name == b"x-envoy-expected-rq-timeout-ms":
                 timeout_s = shorter(timeout_s, value)
             elif name == b"traceparent" and self.service.traced(value):
                 return None
-        return (length, timeout_s) if 0 < length <= self.service.settings.max_body_bytes else None
+        if not 0 < length <= self.service.settings.max_body_bytes or (json_bytes or 0) > length:
+            return None
+        return Head(door, length, json_bytes, timeout_s)
 
     def on_body(self, body: bytes) -> None:
         if self._call is not None:
@@ -193,27 +195,29 @@ class Connection(HttpToolsProtocol):
         self._call = None
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         chunk = self._chunk
-        if chunk is not None and len(chunk) > call.length and chunk.endswith(body) and chunk.startswith(b"POST "):
-            head = chunk[: len(chunk) - call.length]
+        length = call.head.length
+        if chunk is not None and len(chunk) > length and chunk.endswith(body) and chunk.startswith(b"POST "):
+            head = chunk[: len(chunk) - length]
             if head.find(b"\r\n\r\n") == len(head) - 4 and not any(n in NEVER_TWICE for n, _ in self.headers):
-                self.doors.remember(head, Head(call.door, call.length, call.timeout_s))
+                self.doors.remember(head, call.head)
         self._begin(call, body)
 
     # -- answering
 
     def _begin(self, call: Call, body: bytes) -> None:
-        service, served = self.service, call.door.served
+        service, head = self.service, call.head
+        served = head.door.served
         try:
             service.admit(served)
             try:
-                call.payload, call.rows, call.encode = call.door.read(body)
+                call.payload, call.rows, call.encode = head.door.read(body, head.json_bytes)
             except Refused:
                 service.meter.failed += 1
                 raise
         except Refused as reason:
             self.write_refusal(call, reason)
             return
-        service.submit(served, call, call.timeout_s)
+        service.submit(served, call, head.timeout_s)
 
     def write_answer(self, call: Call, encoded: bytes | Binary) -> None:
         """Writes a prediction."""

@@ -17,18 +17,22 @@ def predictions(outputs: Outputs, begin: int, end: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """One path: the model behind it, and packed rows, their number and the answer's encoder from a body."""
+    """One path: the model behind it, and packed rows, their number and the answer's encoder from a body.
+
+    `read` is also given the bytes of the JSON part where binary tensors may follow it, and None where they may not.
+    """
 
     served: Served
-    read: Callable[[bytes], tuple[bytes, int, Encode]]
+    read: Callable[[bytes, int | None], tuple[bytes, int, Encode]]
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A request head seen before, byte for byte: where it leads and how long its body is."""
+    """What a request head says that matters: where it leads, how long body and JSON part are, the time allowed."""
 
     door: Door
     length: int
+    json_bytes: int | None
     timeout_s: float
 
 
@@ -65,10 +69,10 @@ class Doors:
         self.heads[head] = known
 
 
-def _guide(served: Served) -> Callable[[bytes], tuple[bytes, int, Encode]]:
+def _guide(served: Served) -> Callable[[bytes, int | None], tuple[bytes, int, Encode]]:
     read = served.model.reader.read
 
-    def read_guide(body: bytes) -> tuple[bytes, int, Encode]:
+    def read_guide(body: bytes, _: int | None) -> tuple[bytes, int, Encode]:
         payload, rows = read(body)
         return payload, rows, predictions
 

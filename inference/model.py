@@ -30,6 +30,8 @@ class Model(ABC):
     """A loaded model. `name`, `file` and `signature` say which; `platform` and `forms` say how it runs."""
 
     platform = ""
+    depth = 1  # batches that may be in hand at once
+    inline_s = INLINE_S  # a batch up to so long runs on the event loop's thread
 
     def __init__(self, name: str, file: Path, signature: Signature) -> None:
         self.name = name
@@ -58,7 +60,7 @@ class Model(ABC):
         cover = [bisect.bisect_left(self.buckets, rows) for rows in range(self.max_rows + 1)]
         self._cost = [costs[index] for index in cover]
         self._take = [self._best(rows) for rows in range(self.max_rows + 1)]
-        self.inline_rows = max((size for size in self.buckets if self._cost[size] < INLINE_S), default=0)
+        self.inline_rows = max((size for size in self.buckets if self._cost[size] < self.inline_s), default=0)
 
     def _best(self, rows: int) -> int:
         """Of `rows` waiting, how many to take now: all, padded, or a full bucket if it serves clearly more a second."""
@@ -81,13 +83,19 @@ class Model(ABC):
         return self._take[min(rows, self.max_rows)]
 
 
-def time_call(call: Callable[[], object], *, at_most_s: float = 0.05, runs: int = 5) -> float:
-    """The least seconds that `call` took, over up to `runs` runs and `at_most_s` seconds; at least two."""
-    best, begun_at = float("inf"), time.perf_counter()
+def time_call(
+    call: Callable[[], object],
+    *,
+    at_most_s: float = 0.05,
+    runs: int = 5,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """The least seconds by `clock` that `call` took, over up to `runs` runs and `at_most_s` seconds; at least two."""
+    best, begun_at = float("inf"), clock()
     for run in range(runs):
-        at = time.perf_counter()
+        at = clock()
         call()
-        now = time.perf_counter()
+        now = clock()
         best = min(best, now - at)
         if run and now - begun_at > at_most_s:
             break

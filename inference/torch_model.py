@@ -6,6 +6,7 @@ import importlib
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from inference.errors import BadSetting
 from inference.forms import Form, Tuner, without_guards
 from inference.model import Model, buckets_up_to
 from inference.settings import Settings
-from inference.wire import CODES, Outputs, Signature
+from inference.wire import CODES, Array, Outputs, Signature
 
 log = logging.getLogger("inference.model")
+GPU_DEPTH = 2  # one computed, one prepared
+GPU_INLINE_S = 0.0002  # above, the event loop has better things to do than to wait for a GPU
 WIRE_DTYPES = {getattr(torch, name): name for name in CODES}
 
 
@@ -43,6 +46,9 @@ class TorchModel(Model):
     ) -> None:
         self._make = make
         self._device = device
+        self._gpu = Stream(device) if device.type == "cuda" else None
+        if self._gpu is not None:
+            self.depth, self.inline_s = GPU_DEPTH, GPU_INLINE_S
         self._input_dtype = dtype
         self._settings = settings
         low, high = bounds
@@ -70,14 +76,12 @@ class TorchModel(Model):
             packed.extend(bytes((size - rows) * self.signature.row_bytes))
         with torch.inference_mode():
             given = torch.frombuffer(packed, dtype=self._input_dtype).view(size, *self.signature.row_shape)
-            if self._device.type != "cpu":
-                given = given.to(self._device)
+            if self._gpu is not None:
+                return Outputs(self._gpu.run(self._calls[size], given, rows))
             out = self._calls[size](given)
-            if isinstance(out, Tensor) and out.device.type == "cpu" and out.dtype != torch.bfloat16:
+            if isinstance(out, Tensor) and out.dtype != torch.bfloat16:
                 return Outputs((out[:rows].numpy(),))
-            return Outputs(
-                tuple((t.float() if t.dtype == torch.bfloat16 else t)[:rows].cpu().numpy() for t in _tensors(out))
-            )
+            return Outputs(tuple(_readable(t[:rows]).numpy() for t in _tensors(out)))
 
     def _run_in_parts(self, packed: bytes, rows: int) -> Outputs:
         import numpy as np  # noqa: PLC0415 - only for a request larger than the largest batch
@@ -108,11 +112,37 @@ class TorchModel(Model):
         )
         with torch.inference_mode():
             tuner.tune()
+        self._sizes = tuner.sizes
         self._calls = tuner.calls
         self.forms = tuner.names
         self.set_costs(tuner.costs)
         for size in self._sizes:  # the whole way once, conversions included
             self.run([bytes(size * self.signature.row_bytes)], size)
+
+
+class Stream:
+    """The order of work on one GPU: threads put copies and kernels in turn and wait for their own outside of it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._lock = threading.Lock()
+
+    def run(self, form: Form, given: Tensor, rows: int) -> tuple[Array, ...]:
+        """The first `rows` rows of each output, in the host's memory; `given` is in the host's memory too."""
+        pinned = given.pin_memory()
+        with self._lock, torch.cuda.stream(self._stream):
+            out = _tensors(form(pinned.to(self._device, non_blocking=True)))
+            fetched = [_readable(t[:rows]).to("cpu", non_blocking=True) for t in out]
+            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            done.record(self._stream)
+        done.synchronize()
+        return tuple(t.numpy() for t in fetched)
+
+
+def _readable(out: Tensor) -> Tensor:
+    """numpy has no bfloat16."""
+    return out.float() if out.dtype == torch.bfloat16 else out
 
 
 def _tensors(out: Any) -> tuple[Tensor, ...]:

@@ -18,6 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 45.0
+INHERITED = {"PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"}
 
 
 def until(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
@@ -50,7 +51,7 @@ class Replica:
     """One `python -m inference`."""
 
     def __init__(self, **environment: str) -> None:
-        inherited = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "LANG", "TMPDIR"}}
+        inherited = {k: v for k, v in os.environ.items() if k in INHERITED}
         env = (
             inherited
             | {"HOST": "127.0.0.1", "PORT": "0", "REPLICA": "r-1", "THREADS": "1", "TUNE_S": "1"}

@@ -124,6 +124,49 @@ async def test_what_queues_while_a_batch_runs_is_the_next_one() -> None:
     queue.close()
 
 
+async def test_a_model_of_depth_two_is_given_a_full_batch_while_the_first_runs_and_never_a_third() -> None:
+    gate = threading.Event()
+    model = Doubling(dict.fromkeys(buckets_up_to(4), 60.0), gate)  # so it claims: nothing is due for a minute
+    model.depth = 2
+    queue, meter = batcher(model)
+    first, fill, more = Asked(1), [Asked(n) for n in range(4)], [Asked(n) for n in range(20, 24)]
+    queue.submit(first)
+    assert await asyncio.to_thread(model.begun.wait, 10)
+    for job in fill[:3]:
+        queue.submit(job)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert (model.sizes, meter.in_flight, meter.queued) == ([1], 1, 3)  # not full: it can still grow
+    queue.submit(fill[3])
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert meter.in_flight == 5
+    for job in more:
+        queue.submit(job)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert (meter.in_flight, meter.queued) == (5, 4)
+    gate.set()
+    assert await told(first, *fill, *more) == [b"[[%.1f]]" % (2 * n) for n in (1, 0, 1, 2, 3, 20, 21, 22, 23)]
+    assert model.sizes == [1, 4, 4]
+    assert (meter.completed, meter.in_flight, meter.queued) == (9, 0, 0)
+    queue.close()
+
+
+async def test_what_is_not_full_is_taken_when_the_batch_before_it_comes_back_early() -> None:
+    gate = threading.Event()
+    model = Doubling(dict.fromkeys(buckets_up_to(4), 60.0), gate)
+    model.depth = 2
+    queue, _ = batcher(model)
+    first, second = Asked(1), Asked(2)
+    queue.submit(first)
+    assert await asyncio.to_thread(model.begun.wait, 10)
+    queue.submit(second)
+    gate.set()
+    assert await told(first, second) == [b"[[2.0]]", b"[[4.0]]"]
+    queue.close()
+
+
 async def test_gone_and_late_jobs_are_not_computed() -> None:
     gate = threading.Event()
     model = Doubling(SLOW, gate)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.inference.process import Replica
+from tests.inference.process import Replica, read_answer
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 INFER = "/v2/models/scores/infer"
@@ -69,6 +69,29 @@ def test_binary_tensors_go_in_and_out(replica: Replica) -> None:
     said = json.loads(body[:cut])
     assert said["outputs"][0]["parameters"] == {"binary_data_size": 12}
     assert struct.unpack("<3f", body[cut:]) == pytest.approx(scores(replica), rel=1e-6)
+
+
+@pytest.mark.parametrize("extra", ["", "expect: nothing\r\n"], ids=["quick", "slow"])
+@pytest.mark.parametrize("length", ["{}", "0{}", "-{}", "+{}", "{}, {}", "1", "999999", "", "x"])
+def test_binary_tensors_are_read_the_same_on_both_ways(replica: Replica, length: str, extra: str) -> None:
+    given = {"data": None, "parameters": {"binary_data_size": 16}}
+    head, tail = json.dumps(request(input=given)).encode(), struct.pack("<4f", *ROW)
+    told = length.format(len(head), len(head))
+    data = (
+        (
+            f"POST {INFER} HTTP/1.1\r\nhost: x\r\n{extra}inference-header-content-length: {told}\r\n"
+            f"content-length: {len(head) + 16}\r\n\r\n"
+        ).encode()
+        + head
+        + tail
+    )
+    with replica.connect() as client:
+        for _ in range(3):  # the second time the head is known
+            client.sendall(data)
+            status, _, body = read_answer(client)
+            assert status == (200 if length in {"{}", "0{}"} else 400), body
+            if status == 200:
+                assert json.loads(body)["outputs"][0]["data"] == scores(replica)
 
 
 def test_json_in_and_binary_out_goes_the_quick_way_too(replica: Replica) -> None:
