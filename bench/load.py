@@ -231,6 +231,7 @@ class Players:
         self._pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
 
     def __enter__(self) -> Players:
+        list(self._pool.map(time.sleep, [0.2] * self._processes))  # so that all have started before anything is timed
         return self
 
     def __exit__(self, *error: object) -> None:
