@@ -87,7 +87,11 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listens, then loads; a worker that joins others loads first, so that no request meets it unready."""
         if not self._service.place.listens_at_once:
-            await self._service.start()
+            loading = asyncio.ensure_future(self._service.start())
+            while not (self.should_exit or loading.done()):
+                await asyncio.wait({loading}, timeout=EXPIRE_EVERY_S)
+            if self.should_exit:
+                return
         await super().startup(sockets)
         if self._service.place.listens_at_once:
             self._run(self._service.start())

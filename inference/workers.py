@@ -22,6 +22,7 @@ from inference.settings import Settings
 log = logging.getLogger("inference.workers")
 BACK_OFF_S = 1.0
 PR_SET_PDEATHSIG = 1
+SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
 def _end_with_parent() -> None:
@@ -70,15 +71,19 @@ class Master:
 
     def _fork(self, slot: int, *, fresh: bool) -> None:
         self._started_at[slot] = time.monotonic()
+        # A signal just after the fork would run the handler of the master in the child, and be lost.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         pid = os.fork()
         if pid:
             self._slots[pid] = slot
-            if self._stopping:  # told to stop between the two
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            if self._stopping:  # told to stop before the slot was known
                 os.kill(pid, signal.SIGTERM)
             return
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the server listens to it
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         _end_with_parent()
         place = Place(ledger=self._ledger, slot=slot, start_id=self._start_id, listens_at_once=fresh)
         server.leave(server.serve(self._settings, self._bound, place))

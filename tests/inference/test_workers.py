@@ -112,3 +112,12 @@ def test_a_ledger_adds_up_and_is_taken_over() -> None:
     ledger.resume(1, meter)
     assert (meter.arrivals, meter.failed, meter.counts) == (1, 3, bins)
     assert meter.busy_s() == pytest.approx(1.0)
+
+
+def test_told_to_stop_while_workers_are_replaced_it_always_stops(start: Callable[..., Replica], models: Path) -> None:
+    one = start(MODEL_PATH=str(models / "iris-sklearn.joblib"), WORKERS="3").ready()
+    pids = until(lambda: len(found := children(one.process.pid)) == 3 and found, "three workers")
+    for pid in pids[1:]:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: set(children(one.process.pid)) - set(pids), "a new worker")
+    assert one.stop() == 0
