@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaler.cli.outcome import BAD_INPUT, NO, complain, ending
+from scaler.cli.outcome import NO, ending
 
 if TYPE_CHECKING:
     from scaler.cli.client import Client
@@ -238,16 +238,41 @@ def envoy(
     print(envoy_bootstrap(file, listen=listen, discovery=discovery_at, admin=admin))
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+@app.command()
 @ending
-def replay(context: typer.Context) -> None:
-    """Recorded weeks, or a trace, under this policy and others: cost, lateness, cold starts."""
-    try:
-        from scaler import replay as replaying  # type: ignore[attr-defined]  # noqa: PLC0415
-    except ImportError as error:
-        complain("replay: not in this version")
-        raise typer.Exit(BAD_INPUT) from error
-    raise typer.Exit(replaying.main(context.args))
+def replay(  # noqa: PLR0913 - each names one thing of the world that is played
+    trace: Annotated[Path | None, typer.Argument(help="A file of lines t_s,requests.", show_default=False)] = None,
+    *,
+    config: Config,
+    recorded: Annotated[bool, typer.Option("--recorded", help="The service's own record in Table Storage.")] = False,
+    service: Annotated[str | None, typer.Option("--service", "-s", help="Which, if there are several.")] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="Another file, hpa, keda, keda-load, kpa, ray, skyserve (hpa:0.6, hpa:best), fixed:N."),
+    ] = None,
+    days: Annotated[float | None, typer.Option(min=0.01, max=62, help="So much of it; of a record the last 7.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of arrivals within a bin and of cold starts.")] = 7,
+    rate: Annotated[float | None, typer.Option(min=1e-6, help="Requests per second one replica serves.")] = None,
+    request_s: Annotated[float | None, typer.Option(min=1e-6, max=3600, help="Seconds of work in a request.")] = None,
+    cold_start_s: Annotated[float | None, typer.Option(min=0.1, max=3600, help="Median cold start.")] = None,
+    patience_s: Annotated[float, typer.Option(min=1, max=86_400, help="Who waited longer is lost.")] = 60.0,
+    leaving_s: Annotated[int, typer.Option(min=0, max=3600, help="Billed so long after being told to go.")] = 15,
+    tick_s: Annotated[int, typer.Option(min=1, max=3600, help="Seconds between two ticks.")] = 15,
+    begins: Annotated[str | None, typer.Option(help="When the trace begins: 2026-03-02T00:00.")] = None,
+    replica_hour: Annotated[float | None, typer.Option(min=0, help="What a replica costs an hour.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a picture to this .svg file.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """What a trace, or the recorded weeks, would have cost under this policy and others, and who would have waited."""
+    from scaler.cli import replaying  # noqa: PLC0415
+    from scaler.cli.replay_input import Options  # noqa: PLC0415
+
+    options = Options(
+        config=config, service=service, against=tuple(against or ()), days=days, seed=seed, rate=rate,
+        request_s=request_s, cold_start_s=cold_start_s, patience_s=patience_s, leaving_s=leaving_s, tick_s=tick_s,
+        begins=begins, replica_hour=replica_hour,
+    )  # fmt: skip
+    replaying.answer(options, trace, plot, recorded=recorded, as_json=as_json)
 
 
 def main() -> None:

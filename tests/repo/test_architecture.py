@@ -27,6 +27,8 @@ CORE = (
     "template",
     "template_check",
     "template_values",
+    *(f"replay/{p.stem}" for p in (ROOT / "scaler/replay").glob("*.py")),
+    *(f"peers/{p.stem}" for p in (ROOT / "scaler/peers").glob("*.py")),
 )
 IMPURE = {
     "azure",
@@ -41,7 +43,7 @@ IMPURE = {
     "secrets",
     "datetime",
 }
-SHELL = {"tick", "settings", "web", "azure", "front", "ports", "__main__", "cli", "replay"}
+SHELL = {"tick", "settings", "web", "azure", "front", "ports", "__main__", "cli"}
 # A memory is read from what a port gives: the shape of a row, not the store.
 ALLOWED = {
     "memory": {"ports"},
@@ -49,6 +51,7 @@ ALLOWED = {
     "schedule": {"datetime"},
     "budget": {"datetime"},
     "recompute": {"ports"},
+    "replay/record": {"ports"},
 }
 
 

@@ -6,17 +6,12 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
 from msgspec import Struct
 
 from scaler.errors import BadSetting
-
-HEADER = "t_s,requests"
-LARGEST_FILE_BYTES = 50_000_000
-MOST_REQUESTS_PER_BIN = 1e12
-LATEST_S = 1e11
+from scaler.replay.trace import HEADER, LARGEST_FILE_BYTES, Trace, parse
 
 
 class Stretch(Struct, frozen=True, kw_only=True):
@@ -26,19 +21,6 @@ class Stretch(Struct, frozen=True, kw_only=True):
     seconds: float
     rate_from: float
     rate_to: float
-
-
-class Trace(Struct, frozen=True, kw_only=True):
-    """A recording: the start of each bin in seconds, its width, and how many requests came in it."""
-
-    starts_s: tuple[float, ...]
-    widths_s: tuple[float, ...]
-    requests: tuple[float, ...]
-
-    @property
-    def span_s(self) -> float:
-        """From the first bin's start to the last bin's end."""
-        return self.starts_s[-1] + self.widths_s[-1] - self.starts_s[0]
 
 
 class Playback(Struct, frozen=True, kw_only=True):
@@ -68,38 +50,10 @@ def poisson(stretches: Sequence[Stretch], seed: int) -> list[float]:
 def read_trace(file: Path) -> Trace:
     """A recording of lines ``t_s,requests``, times rising. Raises ``BadSetting`` naming file and line."""
     try:
-        if file.stat().st_size > LARGEST_FILE_BYTES:
-            raise BadSetting(f"{file}: larger than {LARGEST_FILE_BYTES / 1e6:.0f} MB; give a trace with wider bins")
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise BadSetting(f"{file}: not a text file; expected lines `{HEADER}`") from error
+        with file.open("rb") as opened:
+            return parse(opened.read(LARGEST_FILE_BYTES + 1), str(file))
     except OSError as error:
         raise BadSetting(f"{file}: {error.strerror}; TRACE names a file with lines `{HEADER}`") from error
-    if not lines or lines[0].strip() != HEADER:
-        raise BadSetting(f"{file}: line 1: expected the header `{HEADER}`")
-    rows = [_row(file, number, line) for number, line in enumerate(lines[1:], start=2) if line.strip()]
-    if len(rows) < 2:
-        raise BadSetting(f"{file}: expected at least two lines after the header, found {len(rows)}")
-    for (_, before, _), (number, after, _) in pairwise(rows):
-        if after <= before:
-            raise BadSetting(f"{file}: line {number}: t_s is {after:g} after {before:g}; times must rise")
-    if sum(count for _, _, count in rows) < 1:
-        raise BadSetting(f"{file}: no request in it; there is nothing to play")
-    starts = [at for _, at, _ in rows]
-    widths = [after - before for before, after in pairwise(starts)]
-    widths.append(widths[-1])
-    return Trace(starts_s=tuple(starts), widths_s=tuple(widths), requests=tuple(count for _, _, count in rows))
-
-
-def _row(file: Path, number: int, line: str) -> tuple[int, float, float]:
-    fields = line.split(",")
-    try:
-        at, count = (float(field) for field in fields)
-    except ValueError:
-        raise BadSetting(f"{file}: line {number}: {line[:60]!r}; expected two numbers `{HEADER}`") from None
-    if not abs(at) <= LATEST_S or not 0 <= count <= MOST_REQUESTS_PER_BIN:
-        raise BadSetting(f"{file}: line {number}: {line[:60]!r}; expected a time in seconds and a count of 0 or more")
-    return number, at, count
 
 
 def compress(trace: Trace, play_s: float, *, peak_rate: float, seed: int) -> Playback:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.local.demo.arrivals import Stretch, Trace, compress, poisson, read_trace
+from infra.local.demo.arrivals import Stretch, compress, poisson, read_trace
 from scaler.errors import BadSetting
+from scaler.replay.trace import Trace
 
 
 def write(folder: Path, text: str | bytes) -> Path:
