@@ -248,7 +248,9 @@ def replay(  # noqa: PLR0913 - each names one thing of the world that is played
     service: Annotated[str | None, typer.Option("--service", "-s", help="Which, if there are several.")] = None,
     against: Annotated[
         list[str] | None,
-        typer.Option(help="Another file, hpa, keda, keda-load, kpa, ray, skyserve (hpa:0.6, hpa:best), fixed:N."),
+        typer.Option(
+            help="Another file, shadow, hpa, keda, keda-load, kpa, ray, skyserve (hpa:0.6, hpa:best), fixed:N."
+        ),
     ] = None,
     days: Annotated[float | None, typer.Option(min=0.01, max=62, help="So much of it; of a record the last 7.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of arrivals within a bin and of cold starts.")] = 7,
@@ -273,6 +275,21 @@ def replay(  # noqa: PLR0913 - each names one thing of the world that is played
         begins=begins, replica_hour=replica_hour,
     )  # fmt: skip
     replaying.answer(options, trace, plot, recorded=recorded, as_json=as_json)
+
+
+@app.command()
+@ending
+def shadow(
+    service: Service,
+    config: Config,
+    days: Annotated[float, typer.Option(min=0.01, max=62, help="So much of the record.")] = 7.0,
+    as_json: Json = False,
+) -> None:
+    """The shadow policy beside the live one, on the live record: where they differ, and what each would come to."""
+    from scaler.cli import shadowing  # noqa: PLC0415
+    from scaler.cli.replay_input import Options  # noqa: PLC0415
+
+    shadowing.answer(Options(config=config, service=service, days=days), as_json=as_json)
 
 
 def main() -> None:

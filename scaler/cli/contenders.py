@@ -4,32 +4,63 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scaler.cli.replay_input import Material, Options, picked
+from scaler.cli.replay_input import Chosen, Material, Options, picked
 from scaler.config import Service
-from scaler.decide import policy_of
+from scaler.decide import Policy, policy_of
 from scaler.errors import BadSetting
 from scaler.peers import PEERS, Fixed
 from scaler.replay.plant import World
 from scaler.replay.product import Product, playable
 from scaler.replay.sight import Terms
-from scaler.replay.study import Contender
+from scaler.replay.study import Contender, Setting
+from scaler.shadow import shadow_of
 
 SHARE = 0.7
 SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 MOST_FIXED_TRIED = 30
-EXPECTED = f"a configuration file, fixed:N, or one of {', '.join(PEERS)}, with a share like hpa:0.6 or hpa:best"
+EXPECTED = f"a configuration file, shadow, fixed:N, or one of {', '.join(PEERS)} with a share, like hpa:0.6, hpa:best"
+Told = tuple[Contender, tuple[str, ...]]  # a contender, and what is to be said about it
 
 
-def contender(
-    text: str, name: str, service: Service, world: World, material: Material, options: Options
-) -> tuple[Contender, tuple[str, ...]]:
+def contender(text: str, chosen: Chosen, setting: Setting, material: Material, options: Options) -> Told:
     """The rule (or the settings of it to try) that a word names, and what has to be said about it."""
     rule, _, knob = text.partition(":")
     if rule == "fixed":
-        return _fixed(text, knob, service), ()
+        return _fixed(text, knob, chosen.service), ()
     if rule in PEERS:
-        return _peer(text, rule, knob, service, world), ()
-    return _configured(Path(text), name, world, material, options)
+        return _peer(text, rule, knob, chosen.service, setting.world), ()
+    if text == "shadow":
+        return _shadow(chosen, setting, material, options)
+    if not Path(text).exists():
+        raise BadSetting(f"--against: {text!r} is no file that is there; expected {EXPECTED}")
+    other = picked(Path(text), chosen.name, only_one=True)
+    return configured(other, text, setting, material, options)
+
+
+def configured(chosen: Chosen, label: str, setting: Setting, material: Material, options: Options) -> Told:
+    """The policy of a configuration."""
+    played = playable(chosen.service, {key for _, known in material.signals for key in known})
+    policy = policy_of(played.service, chosen.name, chosen.path, size=chosen.size)
+    return (_product(label, policy, setting, material, options),), played.notes
+
+
+def _shadow(chosen: Chosen, setting: Setting, material: Material, options: Options) -> Told:
+    played = playable(chosen.service, {key for _, known in material.signals for key in known})
+    policy = shadow_of(played.service, chosen.name, chosen.path, size=chosen.size)
+    if policy is None:
+        raise BadSetting(f"{chosen.path}.shadow: there is none; it names what a second policy has otherwise")
+    return (_product("shadow", policy, setting, material, options),), ()
+
+
+def _product(label: str, policy: Policy, setting: Setting, material: Material, options: Options) -> Product:
+    return Product(
+        name=label,
+        policy=policy,
+        begins_at=material.begins_at,
+        concurrency=setting.world.concurrency,
+        signals=material.signals,
+        tick_s=options.tick_s,
+    )
 
 
 def _fixed(text: str, knob: str, service: Service) -> Contender:
@@ -54,21 +85,3 @@ def _peer(text: str, rule: str, knob: str, service: Service, world: World) -> Co
     if not 0 < share <= 2:
         raise BadSetting(f"--against: {text!r}: the share of a replica to keep busy is above 0 and at most 2, or best")
     return (PEERS[rule](terms(share)),)
-
-
-def _configured(
-    file: Path, name: str, world: World, material: Material, options: Options
-) -> tuple[Contender, tuple[str, ...]]:
-    if not file.exists():
-        raise BadSetting(f"--against: {str(file)!r} is no file that is there; expected {EXPECTED}")
-    name, service = picked(file, name, only_one=True)
-    played = playable(service, {key for _, known in material.signals for key in known})
-    product = Product(
-        name=str(file),
-        policy=policy_of(played.service, name, str(file)),
-        begins_at=material.begins_at,
-        concurrency=world.concurrency,
-        signals=material.signals,
-        tick_s=options.tick_s,
-    )
-    return (product,), played.notes

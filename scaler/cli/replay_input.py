@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 from msgspec.structs import replace
 
+from scaler.budget import Size
 from scaler.cli.deciding import read_config
 from scaler.config import Service, load
 from scaler.errors import BadSetting
@@ -22,6 +23,7 @@ from scaler.replay.product import Signals
 from scaler.replay.record import Recorded, recorded, watched
 from scaler.replay.trace import LARGEST_FILE_BYTES, LONGEST_S, Trace, first_days, parse
 from scaler.settings import Settings
+from scaler.template import Template
 
 EPOCH_S = 1e9  # a trace whose times are larger than this has epoch seconds
 A_MONDAY = datetime(2026, 3, 2)  # noqa: DTZ001 - local time of whatever time zone the schedule is meant in
@@ -48,6 +50,11 @@ class Options(Struct, frozen=True, kw_only=True):
     begins: str | None = None
     replica_hour: float | None = None
 
+    @property
+    def record_days(self) -> float:
+        """How much of a record is read."""
+        return RECORD_DAYS if self.days is None else self.days
+
 
 class Material(Struct, frozen=True, kw_only=True):
     """What is played: the trace in seconds from ``begins_at`` (epoch seconds), and what a record taught beside it."""
@@ -62,7 +69,21 @@ class Material(Struct, frozen=True, kw_only=True):
         return self.recorded.signals if self.recorded else ()
 
 
-def picked(file: Path, name: str | None, *, only_one: bool = False) -> tuple[str, Service]:
+class Chosen(Struct, frozen=True, kw_only=True):
+    """One service of a configuration file. ``size`` is what a replica of its template is made of; None: not known."""
+
+    file: Path
+    name: str
+    service: Service
+    size: Size | None
+
+    @property
+    def path(self) -> str:
+        """Where its settings stand."""
+        return f"{self.file}: services.{self.name}"
+
+
+def picked(file: Path, name: str | None, *, only_one: bool = False) -> Chosen:
     """The named service of a file, or its only one: if no name is given, or if ``only_one`` and it has another name.
     Raises ``BadSetting``."""
     services = load(read_config(file), str(file)).services
@@ -74,12 +95,18 @@ def picked(file: Path, name: str | None, *, only_one: bool = False) -> tuple[str
     if name not in services:
         names = ", ".join(sorted(services))
         raise BadSetting(f"{file}: services.{name}: there is no such service; there is: {names}")
-    return name, services[name]
+    return Chosen(file=file, name=name, service=services[name], size=_size(file, services[name]))
+
+
+def _size(file: Path, service: Service) -> Size | None:
+    """Of the template, if it is there: a replay does without."""
+    beside = file.parent / (service.template or "")
+    return Template.read(read_config(beside), str(beside)).size if service.template and beside.exists() else None
 
 
 def from_file(file: Path, options: Options) -> Material:
     """A trace file. Raises ``BadSetting``."""
-    _, service = picked(options.config, options.service)
+    service = picked(options.config, options.service).service
     try:
         with file.open("rb") as opened:
             trace = parse(opened.read(LARGEST_FILE_BYTES + 1), str(file))
@@ -109,25 +136,26 @@ def _begins_at(trace: Trace, text: str | None, service: Service) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
 
 
-def from_table(options: Options) -> Material:
-    """The service's own record. Raises ``BadSetting``, ``Unavailable``."""
-    name, _ = picked(options.config, options.service)
+def read_rows(options: Options) -> list[DecisionRow]:
+    """The rows of the service's own record, oldest first. Raises ``BadSetting``, ``Unavailable``."""
+    name = picked(options.config, options.service).name
     settings = Settings.read(os.environ, "discovery")
-    days = RECORD_DAYS if options.days is None else options.days
     until = time.time()
 
     async def read() -> list[DecisionRow]:
         from scaler.azure import open_store  # noqa: PLC0415 - takes most of a second
 
         async with open_store(settings) as store:
-            return await rows_of(store, name, until - days * DAY_S, until)
+            return await rows_of(store, name, until - options.record_days * DAY_S, until)
 
-    return from_rows(asyncio.run(read()), name, f"its record of {days:g} days")
+    return asyncio.run(read())
 
 
-def from_rows(rows: Sequence[DecisionRow], service: str, source: str) -> Material:
+def from_rows(rows: Sequence[DecisionRow], options: Options) -> Material:
     """The record that rows hold, oldest first. Raises ``BadSetting``."""
-    found = recorded((tick for row in rows if (tick := watched(row)) is not None), service)
+    name = picked(options.config, options.service).name
+    found = recorded((tick for row in rows if (tick := watched(row)) is not None), name)
+    source = f"its record of {options.record_days:g} days"
     return Material(source=source, trace=found.trace, begins_at=found.trace.starts_s[0], recorded=found)
 
 

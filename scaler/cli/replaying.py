@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, to_builtins
 
+from scaler.budget import prices_of
 from scaler.cli import show
 from scaler.cli.contenders import contender
-from scaler.cli.replay_input import Material, Options, from_file, from_table, picked
-from scaler.config import Service
+from scaler.cli.replay_input import Chosen, Material, Options, from_file, from_rows, picked, read_rows
+from scaler.config import Budget, Service
 from scaler.errors import BadSetting
 from scaler.replay.picture import picture
 from scaler.replay.plant import World
@@ -27,6 +28,7 @@ from scaler.replay.trace import per_second
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
 Json = dict[str, Any]
 FIRST_S = 600  # the count at the beginning is what so many seconds need
@@ -49,7 +51,7 @@ def answer(options: Options, trace: Path | None, plot: Path | None, *, recorded:
     if plot is not None and plot.suffix != ".svg":
         raise BadSetting(f"--plot: {plot}: pictures are SVG; name a file that ends with .svg")
     with progress() as told:
-        material = from_file(trace, options) if trace else from_table(options)
+        material = from_file(trace, options) if trace else from_rows(read_rows(options), options)
         report = replayed(material, options, told)
     if plot is not None:
         write_plot(plot, report)
@@ -66,27 +68,35 @@ def write_plot(file: Path, report: Report) -> None:
 
 def replayed(material: Material, options: Options, told: Callable[[float], None] = lambda _: None) -> Report:
     """The replay that the options ask for. Raises ``BadSetting``."""
-    name, service = picked(options.config, options.service)
-    world = _world(service, f"{options.config}: services.{name}", material.recorded, options)
-    arrivals = tuple(per_second(material.trace, options.seed).tolist())
-    setting = Setting(
-        arrivals=arrivals,
-        world=world,
-        price=Price(lateness=service.lateness_price, replica_hour=options.replica_hour),
-        ready=_first_count(arrivals, world, service),
-        seed=options.seed,
-    )
+    chosen = picked(options.config, options.service)
+    setting = setting_of(chosen, material, options)
     contenders, notes = [], []
     for text in (str(options.config), *options.against):
-        one, said = contender(text, name, service, world, material, options)
+        one, said = contender(text, chosen, setting, material, options)
         contenders.append(one)
         notes += [f"{text}: {note}" for note in said]
-    return Report(
-        service=name,
-        material=material,
-        setting=setting,
-        played=play(setting, contenders, told=told),
-        notes=tuple(notes),
+    played = play(setting, contenders, told=told)
+    return Report(service=chosen.name, material=material, setting=setting, played=played, notes=tuple(notes))
+
+
+def setting_of(chosen: Chosen, material: Material, options: Options) -> Setting:
+    """What every contender meets. Raises ``BadSetting``."""
+    service = chosen.service
+    world = _world(service, chosen.path, material.recorded, options)
+    arrivals = tuple(per_second(material.trace, options.seed).tolist())
+    priced = prices_of(service.budget, chosen.size, drain_deadline_s=0.0, timezone="UTC")
+    return Setting(
+        arrivals=arrivals,
+        world=world,
+        price=Price(
+            lateness=service.lateness_price,
+            replica_hour=options.replica_hour
+            if options.replica_hour is not None or not priced
+            else priced.replica_hour,
+            currency=(service.budget or Budget()).currency,
+        ),
+        ready=_first_count(arrivals, world, service),
+        seed=options.seed,
     )
 
 
@@ -153,11 +163,12 @@ def body_of(report: Report) -> Json:
         "ready_at_the_beginning": setting.ready,
         "seed": setting.seed,
         "notes": list(report.notes),
-        "results": [_result(p) for p in report.played],
+        "results": [result(p) for p in report.played],
     }
 
 
-def _result(p: Played) -> Json:
+def result(p: Played) -> Json:
+    """One contender for programs."""
     return {
         **to_builtins(p.score),
         "late_share": p.score.late_share,
@@ -170,14 +181,19 @@ def shown(report: Report) -> RenderableType:
     """The report for people."""
     from rich.console import Group  # noqa: PLC0415
 
-    setting = report.setting
-    priced = setting.price.replica_hour is not None
-    money = (f"{setting.price.currency}:r",) if priced else ()
+    told = [sentence(report.played[0], p) for p in report.played[1:]]
+    made = results(report.played, report.setting.price, _title(report))
+    return Group(made, *(show.plain(line) for line in (*told, *report.notes)))
+
+
+def results(played: Sequence[Played], price: Price, title: str) -> Table:
+    """A row for each contender."""
+    money = (f"{price.currency}:r",) if price.replica_hour is not None else ()
     made = show.table(
         "", "replica hours:r", *money, "late:r", "lost:r", "late share:r", "refused:r", "cold starts:r", "changes:r",
-        "most:r", "economic cost:r", title=show.plain(_title(report)),
+        "most:r", "economic cost:r", title=show.plain(title),
     )  # fmt: skip
-    for p in report.played:
+    for p in played:
         s = p.score
         cost = (f"{s.money:.2f}",) if s.money is not None else ()
         made.add_row(
@@ -185,8 +201,7 @@ def shown(report: Report) -> RenderableType:
             f"{s.late_share:.2%}", f"{s.refused:.0f}", str(s.cold_starts), str(s.changes), str(s.most_ready),
             f"{s.cost:.1f}",
         )  # fmt: skip
-    told = [sentence(report.played[0], p) for p in report.played[1:]]
-    return Group(made, *(show.plain(line) for line in (*told, *report.notes)))
+    return made
 
 
 def _name(p: Played) -> str:

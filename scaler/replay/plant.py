@@ -74,6 +74,7 @@ class Plant:
         self._arrivals = arrivals
         self._starting: list[tuple[int, float]] = []  # (asked at, ready at), in the order asked
         self._leaving: list[tuple[int, int]] = []  # (told to go at, how many)
+        self._gone = 0  # so many of those entries are deleted by now
         self._queue = Queue(world.slo_wait_s, world.patience_s)
         self._in_work: deque[tuple[int, float]] = deque()  # long requests: (done at, how many)
         self._working = 0.0
@@ -98,6 +99,7 @@ class Plant:
         if going := max(0, have - count - given_up):
             seen.ready -= going
             self._leaving.append((seen.at, going))
+            seen.leaving += going
 
     def serve(self, until: int) -> None:
         """Let time pass to second ``until``; replicas become ready on the way."""
@@ -112,6 +114,9 @@ class Plant:
                 self._flow(seen.at, end)
             seen.at = end
             self._become_ready()
+        while self._gone < len(self._leaving) and self._leaving[self._gone][0] + self.world.leaving_s <= seen.at:
+            seen.leaving -= self._leaving[self._gone][1]
+            self._gone += 1
 
     def course(self) -> Course:
         """What became of it, once all time has passed."""

@@ -61,6 +61,7 @@ class Product(Struct, frozen=True, kw_only=True):
             window_s=float(window_s),
             ready=seen.ready,
             starting=seen.starting,
+            draining=seen.leaving,
             arrivals=seen.arrivals[-1] - seen.arrivals[since],
             completed=seen.completed[-1] - seen.completed[since],
             in_flight=in_flight,
@@ -94,8 +95,6 @@ def playable(service: Service, known_signals: Collection[str]) -> Played:
         notes.append("target.memory is left out: a replay does not know the memory of replicas")
     if service.target.cpu is not None or service.target.gpu is not None:
         notes.append("CPU and GPU are taken to be as busy as the replicas are")
-    if service.budget is not None and (service.budget.monthly or service.budget.daily):
-        notes.append("the budget is not in force here: what a replay spends is its result")
     kept = [s for i, s in enumerate(service.signals) if signal_name(s, i) not in lost]
     return Played(
         service=replace(service, signals=kept, target=replace(service.target, memory=None)), notes=tuple(notes)

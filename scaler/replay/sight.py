@@ -22,6 +22,7 @@ class Sight:
         self.at = 0
         self.ready = ready
         self.starting = starting
+        self.leaving = 0  # told to go, and not gone yet
         self.queued = 0.0  # requests that wait now
         self.arrivals = array("d", [0.0])
         self.started = array("d", [0.0])

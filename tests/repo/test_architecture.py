@@ -52,6 +52,7 @@ ALLOWED = {
     "budget": {"datetime"},
     "recompute": {"ports"},
     "replay/record": {"ports"},
+    "replay/beside": {"ports"},
 }
 
 
