@@ -1,12 +1,13 @@
 # make demo [TRACE=file.csv]   set up, start everything on this machine, play a day of requests, watch it scale
 # make up   [CONFIG=file.yaml] the same system, kept running until Ctrl-C
+# make sim  [SEEDS=2000|SEED=n] whole days of the tick against a world of faults; SEED replays one
 # make test · make verify · make check · make clean
 SHELL := /bin/sh
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test verify check clean
+.PHONY: help setup demo up down sim test verify check clean
 MAKEFLAGS += --no-print-directory
 
 help:
@@ -24,6 +25,9 @@ up: setup
 
 down:
 	@exec $(VENV) -m infra.local down
+
+sim: setup
+	@exec $(VENV) -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000))
 
 test: setup
 	@exec $(VENV) -m pytest -q -n 2 --dist loadfile -m "not verify and not azcli" $(ARGS)

@@ -93,8 +93,8 @@ KINDS: Mapping[str, Kind] = {
     ),
     "unknown_group": Kind(
         "info",
-        "it carries our tags and no row knew it, so it is deleted",
-        "Nothing to do: it is a late effect of a request whose answer was lost",
+        "it carries our tags and no row knew it, so it is taken over",
+        "Nothing to do: it is used where a replica is missing, and leaves where none is",
     ),
     # -- Azure does not let us
     "quota": Kind(

@@ -7,10 +7,13 @@ The ways of a replica, as seen (``plan`` adds the ways that we want):
     starting  → ready       it says so on /stats
     starting  → deleting    Azure says Failed, its container crashes again and again, or it missed the start deadline
     ready     → starting    it says starting again: the server was restarted
-    ready     → deleting    silent, and Azure says its container does not run, crashes, or its neighbours answer us
-    any       → (no row)    Azure's list no longer has it (creating: only after the grace)
+    ready     → deleting    silent, and Azure says that its container does not run, or crashes
+    ready     → draining    silent while its neighbours answer us: perhaps it is only we who do not hear it
+    any       → (no row)    Azure's list no longer has it (creating: only after the grace), and a GET says so too
+    (no row)  → starting    Azure has a group with our tags that no row knows, in the list and by a GET
 
-Where Azure's list failed, nothing is concluded from absence. Where no replica answers, nothing from silence.
+Where Azure's list failed, nothing is concluded from absence. Where no replica answers, nothing from silence. A list
+lags and leaves out: what it says of coming and going holds only when a GET of that group says the same.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from msgspec.structs import replace
 from scaler.conditions import cause, container_trouble, happened
 from scaler.model import Condition, Data, Front, Group, GroupDetail, Observation, Phase, Pin, Replica, Stats
 
+CLOCKS_APART_S = 60.0  # another tick's present may be this far in our future: it began later, or its clock is ahead
+RETRY_LONGEST_S = 3600.0  # no Retry-After is believed beyond this
 CREATE_GRACE_S = 180.0  # a PUT whose answer was lost shows in the list within this, or is given up
 CRASHES_ENOUGH = 3  # restarts after which a container that never stays up is given up
 FRONT_SILENT_S = 60.0  # discovery writes its row more often than this
@@ -66,10 +71,54 @@ class Fleet(Struct, frozen=True, kw_only=True):
     conditions: tuple[Condition, ...] = ()
 
 
+def in_time(replica: Replica, now: float) -> Replica:
+    """The row as if no clock had ever been ahead of ours: a time to come would hold its deadlines back for as long."""
+    row = replica
+    latest = max(row.intended_at, row.phase_at, row.ready_at or 0.0, row.silent_since or 0.0, row.idle_since or 0.0)
+    if latest > now + CLOCKS_APART_S:
+        row = replace(
+            row,
+            intended_at=min(row.intended_at, now),
+            phase_at=min(row.phase_at, now),
+            ready_at=None if row.ready_at is None else min(row.ready_at, now),
+            silent_since=None if row.silent_since is None else min(row.silent_since, now),
+            idle_since=None if row.idle_since is None else min(row.idle_since, now),
+        )
+    if row.retry_at is not None and row.retry_at > now + RETRY_LONGEST_S:
+        row = replace(row, retry_at=now + RETRY_LONGEST_S)
+    return row
+
+
+def adopted(group: Group, port: int, now: float) -> Replica:
+    """A row for a group with our tags that no row knows: a late effect of a name given up, or the table was lost. Its
+    server may serve, so it is a replica like any other: used where one is missing, else it leaves as they all do."""
+    return Replica(
+        name=group.name,
+        phase=Phase.STARTING,
+        region=group.region,
+        template=group.tags.get("template", ""),
+        intended_at=now,
+        phase_at=now,
+        ready_at=now,  # how long its start took is not known
+        address=group.address,
+        port=port,
+    )
+
+
+def may_be_gone(replica: Replica, groups: Mapping[str, Group] | None, now: float) -> bool:
+    """Whether a list that does not have it is worth a GET. What was never listed may still come: an answer to a PUT
+    can be lost."""
+    if groups is None or replica.name in groups or replica.phase is Phase.INTENDED:
+        return False
+    return replica.phase is not Phase.CREATING or now - replica.phase_at >= CREATE_GRACE_S
+
+
 def look(seen: Seen, limits: Limits) -> Fleet:
     """Each row one step further, by what was seen."""
     kept, removed, cold_starts, failures, conditions = [], [], [], [], []
     for replica in seen.replicas:
+        if not replica.etag:
+            conditions.append(happened("unknown_group", seen.at, about=replica.name))
         after = _step(replica, seen, limits)
         if after is None:
             removed.append(replica)
@@ -78,6 +127,8 @@ def look(seen: Seen, limits: Limits) -> Fleet:
             continue
         if after.phase is Phase.READY and replica.ready_at is None:
             cold_starts.append(seen.at - replica.intended_at)
+        if after.phase is Phase.DRAINING and replica.phase is not Phase.DRAINING:
+            conditions.append(happened("silent", seen.at, about=after.name, said=after.because))
         if after.failure and after.phase is Phase.DELETING and replica.phase is not Phase.DELETING:
             failures.append(after)
             conditions.append(_failed(after, seen.at))
@@ -93,9 +144,14 @@ def look(seen: Seen, limits: Limits) -> Fleet:
 
 
 def _step(replica: Replica, seen: Seen, limits: Limits) -> Replica | None:
-    if seen.groups is not None and replica.name not in seen.groups:
-        return _absent(replica, seen.at)
     group = seen.groups.get(replica.name) if seen.groups is not None else None
+    if may_be_gone(replica, seen.groups, seen.at):
+        if replica.name not in seen.details:
+            return replica
+        if seen.details[replica.name] is None:
+            return None
+        if replica.phase is Phase.CREATING:
+            replica = replace(replica, phase=Phase.STARTING, phase_at=seen.at)
     if group is not None and replica.phase in (Phase.INTENDED, Phase.CREATING):
         replica = replace(replica, phase=Phase.STARTING, phase_at=seen.at)
     if group is not None and group.address and group.address != replica.address:
@@ -109,15 +165,6 @@ def _step(replica: Replica, seen: Seen, limits: Limits) -> Replica | None:
     if replica.phase is Phase.DRAINING:
         return replica
     return _answered(replica, stats, seen, limits)
-
-
-def _absent(replica: Replica, at: float) -> Replica | None:
-    """Azure's list does not have it. What was never listed may still come: an answer to a PUT can be lost."""
-    if replica.phase is Phase.INTENDED:
-        return replica
-    if replica.phase is Phase.CREATING and at - replica.phase_at < CREATE_GRACE_S:
-        return replica
-    return None
 
 
 def _answered(replica: Replica, stats: Stats, seen: Seen, limits: Limits) -> Replica:
@@ -149,7 +196,7 @@ def _silent(replica: Replica, detail: GroupDetail | None, seen: Seen, since: flo
     if _is_stopped(detail):
         return _give_up(replica, seen, "Stopped", said)
     if any(name != replica.name for name in seen.stats):
-        return _give_up(replica, seen, "Silent", said)
+        return replace(replica, phase=Phase.DRAINING, phase_at=seen.at, because=f"{said} while others answer")
     return replica
 
 
@@ -234,8 +281,9 @@ class Measures(Struct, frozen=True, kw_only=True):
 def measure(before: Totals | None, seen: Seen, known: Iterable[str]) -> Measures:
     """Counts since the totals were last read. ``known`` are the rows that remain.
 
-    A replica not met before counts from its start, except where there are no totals yet (None) or the clock was set
-    back: nobody knows then how long ago that was. A window too short to tell a rate is left to the next measure.
+    A replica not met before counts from its start, except one that was adopted, and where there are no totals yet
+    (None) or the clock was set back: nobody knows then how long ago that was. A window too short to tell a rate is
+    left to the next measure.
     """
     first = before is None or seen.at < before.at
     if before is None or seen.at < before.at:
@@ -249,6 +297,7 @@ def measure(before: Totals | None, seen: Seen, known: Iterable[str]) -> Measures
 
 def _since(before: Totals, seen: Seen, known: set[str], *, first: bool) -> Measures:
     counters = {name: c for name, c in before.counters.items() if name in known}
+    adopted = {r.name for r in seen.replicas if not r.etag}
     arrivals = completed = in_flight = queued = 0.0
     for name, stats in seen.stats.items():
         now = Counter(
@@ -260,7 +309,8 @@ def _since(before: Totals, seen: Seen, known: set[str], *, first: bool) -> Measu
         )
         last = counters.get(name)
         if last is None or last.start_id != now.start_id:
-            last = now if first else Counter(start_id=now.start_id, at=now.at, arrivals=0, completed=0, busy_s=0.0)
+            unmet = first or name in adopted
+            last = now if unmet else Counter(start_id=now.start_id, at=now.at, arrivals=0, completed=0, busy_s=0.0)
         arrivals += max(0, now.arrivals - last.arrivals)
         completed += max(0, now.completed - last.completed)
         span = now.at - last.at

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from scaler.model import Action, Create, Delete, Drain, Front, Group, Phase, Replica, Stats, Undrain
+from scaler.model import Action, Create, Delete, Drain, Front, Phase, Replica, Stats, Undrain
 
 TURN_S = 45.0  # a tick that saved an intent acts on it within this; after it, another tick may
 ACTIVE = (Phase.INTENDED, Phase.CREATING, Phase.STARTING, Phase.READY)
@@ -41,10 +41,10 @@ class Plan(Struct, frozen=True, kw_only=True):
 class Sight(Struct, frozen=True, kw_only=True):
     """What a plan looks at besides the rows."""
 
-    at: float
+    at: float  # when the tick began: what was seen is no older
+    planned_at: float  # now: what is planned begins no earlier
     stats: Mapping[str, Stats]
     front: Front | None
-    orphans: Sequence[Group]  # groups with our tags that no row knows
 
 
 def plan(
@@ -52,7 +52,7 @@ def plan(
 ) -> Plan:
     """The steps from what is to what should be. ``version`` is the endpoint list's if its set changes with this save;
     ``mint`` gives a new name each time it is called. Planning again on the outcome gives nothing new to create."""
-    rows = {r.name: r for r in replicas}
+    rows = {r.name: _leaving(r, version) for r in replicas}
     removed: list[Replica] = []
     rolling = any(_is_old(r, rules) for r in rows.values() if r.phase in ACTIVE)
     for replica in _surplus(desired, list(rows.values()), sight, rules, rolling=rolling):
@@ -60,7 +60,7 @@ def plan(
             case Phase.INTENDED:
                 removed.append(rows.pop(replica.name))
             case Phase.READY:
-                rows[replica.name] = _to(replica, Phase.DRAINING, sight.at, "scale-in", drain_version=version)
+                rows[replica.name] = _to(replica, Phase.DRAINING, sight.planned_at, "scale-in", drain_version=version)
             case _:
                 rows[replica.name] = _to(replica, Phase.DELETING, sight.at, "no longer needed")
     missing = _missing(desired, list(rows.values()), rules, rolling=rolling)
@@ -70,8 +70,6 @@ def plan(
     for _ in range(_room(missing, list(rows.values()), rules, rolling=rolling)):
         fresh = _intent(mint(), sight.at, rules)
         rows[fresh.name] = fresh
-    for group in sight.orphans:
-        rows[group.name] = _adopted_to_delete(group, sight.at, rules)
     after = [_drained(r, sight, rules) for r in rows.values()]
     actions = tuple(a for r in after for a in _actions(r, sight, rules))
     return Plan(replicas=tuple(after), removed=tuple(removed), actions=actions)
@@ -79,6 +77,12 @@ def plan(
 
 def _to(replica: Replica, phase: Phase, at: float, because: str, **changes: object) -> Replica:
     return replace(replica, phase=phase, phase_at=at, because=because, **changes)
+
+
+def _leaving(replica: Replica, version: int) -> Replica:
+    """A row that was found to drain, rather than told to, leaves the endpoint list with this save."""
+    found = replica.phase is Phase.DRAINING and replica.drain_version is None
+    return replace(replica, drain_version=version) if found else replica
 
 
 def _is_old(replica: Replica, rules: Rules) -> bool:
@@ -153,21 +157,6 @@ def _intent(name: str, at: float, rules: Rules) -> Replica:
     )
 
 
-def _adopted_to_delete(group: Group, at: float, rules: Rules) -> Replica:
-    """A row for a group that carries our tags and that no row knows: a late effect of a name given up long ago."""
-    return Replica(
-        name=group.name,
-        phase=Phase.DELETING,
-        region=group.region,
-        template=group.tags.get("template", ""),
-        intended_at=at,
-        phase_at=at,
-        address=group.address,
-        port=rules.port,
-        because="no row knew it",
-    )
-
-
 def _drained(replica: Replica, sight: Sight, rules: Rules) -> Replica:
     """A draining replica after one more look: idle for how long, and whether it may be deleted."""
     if replica.phase is not Phase.DRAINING:
@@ -175,7 +164,7 @@ def _drained(replica: Replica, sight: Sight, rules: Rules) -> Replica:
     stats = sight.stats.get(replica.name)
     quiet = stats is not None and stats.phase == "draining" and stats.in_flight == 0 and stats.queued == 0
     if quiet and replica.idle_arrivals != stats.arrivals_total:  # type: ignore[union-attr]
-        replica = replace(replica, idle_since=sight.at, idle_arrivals=stats.arrivals_total)  # type: ignore[union-attr]
+        replica = replace(replica, idle_since=sight.planned_at, idle_arrivals=stats.arrivals_total)  # type: ignore[union-attr]
     elif stats is not None and not quiet:
         replica = replace(replica, idle_since=None, idle_arrivals=None)
     if replica.idle_since is not None and sight.at - replica.idle_since >= rules.idle_s:
@@ -183,7 +172,7 @@ def _drained(replica: Replica, sight: Sight, rules: Rules) -> Replica:
     if sight.at - replica.phase_at >= rules.drain_deadline_s:
         return _to(replica, Phase.DELETING, sight.at, "drain deadline passed")
     silent = replica.silent_since
-    if silent is not None and sight.at - silent >= rules.unhealthy_after_s:
+    if silent is not None and sight.at - max(silent, replica.phase_at) >= rules.unhealthy_after_s:
         return _to(replica, Phase.DELETING, sight.at, "silent while draining")
     return replica
 

@@ -232,16 +232,21 @@ class _Pass:
     # -- observe
 
     async def _look(self, own: Mapping[str, Group] | None) -> tuple[observe.Seen, dict[str, float | None]]:
-        rows = [_addressed(r, own) for r in self.stored.replicas]
+        rows = [_addressed(observe.in_time(r, self.now), own) for r in self.stored.replicas]
+        known = {r.name for r in rows}
+        strays = [g for name, g in (own or {}).items() if name not in known]
+        doubtful = [r.name for r in rows if observe.may_be_gone(r, own, self.now)]
+        details = await self._show([*doubtful, *(g.name for g in strays)])
+        rows += [observe.adopted(g, self._port, self.now) for g in strays if details.get(g.name) is not None]
         scrapable = [r for r in rows if r.address and r.phase not in (Phase.INTENDED, Phase.DELETING)]
         stats, signals = await asyncio.gather(self._scrape(scrapable), self.world.signals(self.managed))
-        silent = [r for r in rows if r.name not in stats and _worth_a_look(r, own)]
+        silent = [r.name for r in rows if r.name not in stats and _worth_a_look(r, own)]
         seen = observe.Seen(
             at=self.now,
             replicas=tuple(rows),
             groups=own,
             stats=stats,
-            details=await self._show(silent),
+            details=details | await self._show([name for name in silent if name not in details]),
             front=self.stored.front,
         )
         return seen, signals
@@ -259,15 +264,19 @@ class _Pass:
         answers = await asyncio.gather(*(one(r) for r in rows))
         return dict(a for a in answers if a is not None)
 
-    async def _show(self, rows: Sequence[Replica]) -> dict[str, GroupDetail | None]:
-        async def one(replica: Replica) -> tuple[str, GroupDetail | None] | None:
+    async def _show(self, names: Sequence[str]) -> dict[str, GroupDetail | None]:
+        async def one(name: str) -> tuple[str, GroupDetail | None] | None:
             try:
-                return replica.name, await self.world.fleet.show(replica.name)
+                return name, await self.world.fleet.show(name)
             except Unavailable:
                 return None
 
-        answers = await asyncio.gather(*(one(r) for r in rows))
+        answers = await asyncio.gather(*(one(name) for name in names))
         return dict(a for a in answers if a is not None)
+
+    @property
+    def _port(self) -> int:
+        return self.managed.template.port if self.managed.template else 0
 
     def _limits(self) -> observe.Limits:
         service = self.managed.service
@@ -292,15 +301,14 @@ class _Pass:
             max=service.replicas.max,
             surge=service.surge,
             template=template.hash if template and not waits(backoff, template.hash, self.now) else None,
-            port=template.port if template else 0,
+            port=self._port,
             region=next((r for r in service.regions if not waits(backoff, r, self.now)), None),
             drain_deadline_s=service.scale_in.drain_deadline_s,
             idle_s=service.scale_in.idle_s,
             unhealthy_after_s=service.unhealthy_after_s,
         )
-        known = {r.name for r in self.stored.replicas}
-        orphans = [g for name, g in (seen.groups or {}).items() if name not in known]
-        sight = plan.Sight(at=self.now, stats=seen.stats, front=seen.front, orphans=orphans)
+        took_s = self.world.stopwatch() - self.started
+        sight = plan.Sight(at=self.now, planned_at=self.now + took_s, stats=seen.stats, front=seen.front)
         return plan.plan(
             decision.desired,
             fleet.replicas,
@@ -348,7 +356,8 @@ class _Pass:
             desired=decision.desired,
             because=decision.because,
         )
-        written = tuple(r for r in planned.replicas if before.get(r.name) != r)
+        rows = planned.replicas if changed else [_never_listed(r, version, current) for r in planned.replicas]
+        written = tuple(r for r in rows if before.get(r.name) != r)
         removed = tuple(before[r.name] for r in (*fleet.removed, *planned.removed) if r.name in before)
         counted = self.calls.outcomes()
         self.stored = await self.world.store.save(self.stored, row, Changes(written=written, removed=removed))
@@ -397,6 +406,11 @@ class _Pass:
             await self.world.store.write_past(self.managed.name, hour, packed(points))
         except Unavailable as error:
             log.info("an hour could not be packed; who looks at it does it", extra={"error": str(error)})
+
+
+def _never_listed(replica: Replica, version: int, current: int) -> Replica:
+    """What became ready and was to leave within one tick was in no list: every list there is does without it."""
+    return replace(replica, drain_version=current) if replica.drain_version == version else replica
 
 
 def endpoints(replicas: Sequence[Replica]) -> set[tuple[str, str, int]]:

@@ -105,4 +105,4 @@ def rules(**changes: Any) -> Rules:
 
 
 def sight(*answering: Stats, **changes: Any) -> Sight:
-    return replace(Sight(at=NOW, stats={s.replica: s for s in answering}, front=None, orphans=()), **changes)
+    return replace(Sight(at=NOW, planned_at=NOW, stats={s.replica: s for s in answering}, front=None), **changes)

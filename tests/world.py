@@ -53,6 +53,7 @@ class Server:
         self.silent = False  # gives no answer at all
         self.cpu: float | None = None
         self.memory_bytes = 400_000_000
+        self.latency_s = Latency(p50=None, p95=None, p99=None)
         self.arrivals = self.completed = self.failed = self.rejected = self.sequence = 0
         self._in_flight = self.queued = 0
         self._busy_s, self._busy_at = 0.0, clock()
@@ -101,7 +102,7 @@ class Server:
             failed_total=self.failed,
             rejected_total=self.rejected,
             busy_seconds_total=self.busy_s,
-            latency_s=Latency(p50=None, p95=None, p99=None),
+            latency_s=self.latency_s,
             cpu=self.cpu,
             memory_bytes=self.memory_bytes,
             gpu=[],

@@ -8,11 +8,13 @@ from scaler.observe import (
     CREATE_GRACE_S,
     FRONT_SILENT_S,
     MIN_WINDOW_S,
+    RETRY_LONGEST_S,
     Counter,
     Limits,
     Measures,
     Seen,
     Totals,
+    in_time,
     look,
     measure,
     observation,
@@ -56,10 +58,23 @@ def test_a_restarted_server_is_starting_again_and_is_no_second_cold_start() -> N
 
 @pytest.mark.parametrize("phase", [P.STARTING, P.READY, P.DRAINING, P.DELETING])
 def test_what_azure_no_longer_lists_has_no_row(phase: Phase) -> None:
-    fleet = look(seen([replica("a", phase)], groups={}), LIMITS)
+    fleet = look(seen([replica("a", phase)], groups={}, details={"a": None}), LIMITS)
     assert fleet.replicas == ()
     assert [r.name for r in fleet.removed] == ["a"]
     assert [c.name for c in fleet.conditions] == ([] if phase is P.DELETING else ["vanished"])
+
+
+@pytest.mark.parametrize("details", [{}, {"a": detail("a")}], ids=["no answer to a GET", "a GET shows it"])
+@pytest.mark.parametrize("phase", [P.STARTING, P.READY, P.DRAINING, P.DELETING])
+def test_what_a_list_leaves_out_keeps_its_row_unless_a_get_says_so_too(phase: Phase, details: dict[str, Any]) -> None:
+    fleet = look(seen([replica("a", phase)], groups={}, details=details), LIMITS)
+    assert [r.phase for r in fleet.replicas] == [phase]
+
+
+def test_times_to_come_are_now_for_a_clock_that_was_set_back() -> None:
+    row = in_time(replica("a", P.DRAINING, phase_at=NOW + 900, idle_since=NOW + 9, retry_at=NOW + 9e9), NOW)
+    assert (row.phase_at, row.idle_since, row.retry_at) == (NOW, NOW, NOW + RETRY_LONGEST_S)
+    assert row.intended_at == NOW - 600
 
 
 @pytest.mark.parametrize("phase", list(Phase))
@@ -70,9 +85,11 @@ def test_without_a_list_nothing_is_concluded_from_absence(phase: Phase) -> None:
 def test_a_put_whose_answer_was_lost_has_the_grace_and_then_no_row() -> None:
     young = replica("a", P.CREATING, phase_at=NOW - CREATE_GRACE_S + 1)
     old = replica("b", P.CREATING, phase_at=NOW - CREATE_GRACE_S)
-    fleet = look(seen([young, old], groups={}), LIMITS)
+    fleet = look(seen([young, old], groups={}, details={"b": None}), LIMITS)
     assert [r.name for r in fleet.replicas] == ["a"]
     assert [r.name for r in fleet.removed] == ["b"]
+    fleet = look(seen([young, old], groups={}, details={"b": detail("b")}), LIMITS)
+    assert [r.phase for r in fleet.replicas] == [P.CREATING, P.STARTING]
 
 
 def test_an_intent_that_nobody_acted_on_stays() -> None:
@@ -119,10 +136,11 @@ def test_silence_alone_deletes_nothing() -> None:
     assert only(seen([row], details={"a": detail("a")})).phase is P.READY
 
 
-def test_a_silent_replica_goes_when_its_neighbours_answer() -> None:
+def test_a_silent_replica_takes_no_more_requests_when_its_neighbours_answer() -> None:
     rows = [replica("a", silent_since=NOW - 61), replica("b")]
     fleet = look(seen(rows, answering=[stats("b")]), LIMITS)
-    assert [(r.name, r.phase) for r in fleet.replicas] == [("a", P.DELETING), ("b", P.READY)]
+    assert [(r.name, r.phase) for r in fleet.replicas] == [("a", P.DRAINING), ("b", P.READY)]
+    assert [c.name for c in fleet.conditions] == ["replica_silent"]
 
 
 def test_a_silent_replica_goes_when_its_container_does_not_run() -> None:
@@ -144,7 +162,7 @@ def test_a_draining_replica_is_not_made_ready_by_what_it_says() -> None:
 
 def test_a_replica_that_azure_refused_is_told_as_a_failure_when_its_row_goes() -> None:
     refused = replica("a", P.DELETING, failure="ContainerGroupQuotaReached")
-    assert look(seen([refused], groups={}), LIMITS).failures == (refused,)
+    assert look(seen([refused], groups={}, details={"a": None}), LIMITS).failures == (refused,)
 
 
 # ---------------------------------------------------------------- totals

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from scaler.model import Create, Delete, Drain, Phase, Replica, Undrain
 from scaler.plan import TURN_S, Plan, Rules, Sight, plan
-from tests.builders import NOW, front, group, replica, rules, sight, stats
+from tests.builders import NOW, front, replica, rules, sight, stats
 
 P = Phase
 
@@ -117,12 +117,6 @@ def test_a_replica_with_work_in_hand_is_not_deleted_before_the_deadline(hand: di
 def test_a_replica_that_was_not_yet_told_to_drain_is_not_idle() -> None:
     after = drained(replica("a", P.DRAINING, phase_at=NOW - 20), phase="ready")
     assert after.idle_since is None
-
-
-def test_a_group_with_our_tags_that_no_row_knows_gets_a_row_and_goes() -> None:
-    outcome = planned(1, replica("a"), view=sight(stats("a"), orphans=[group("stray")]))
-    assert phases(outcome) == {"a": "ready", "stray": "deleting"}
-    assert did(outcome) == [("Delete", "stray")]
 
 
 def test_a_ready_replica_that_somebody_told_to_drain_is_told_to_serve() -> None:

@@ -158,14 +158,28 @@ async def test_a_replica_deleted_by_a_stranger_is_replaced_and_said_so() -> None
 
 async def test_a_group_with_our_tag_and_no_row_is_reaped_and_strangers_are_left_alone() -> None:
     ticking = Ticking()
+    await ticking.tick()
     ours = {"aci-autoscaler": "d1", "service": "iris", "template": "x"}
     ticking.world.fleet.add("stray", tags=ours)
     ticking.world.fleet.add("other", tags={**ours, "aci-autoscaler": "d2"})
     ticking.world.fleet.add("plain", tags={})
-    for _ in range(3):
+    for _ in range(6):
         await ticking.tick()
     assert sorted(ticking.world.fleet.held) == ["other", "plain"]
     assert await ticking.phases() == {}
+
+
+async def test_with_the_table_lost_the_fleet_is_taken_over_and_nothing_is_deleted_or_made_anew() -> None:
+    ticking = await running(3)
+    ticking.world.store.rows.clear()
+    await ticking.pin(3)
+    await ticking.tick()
+    assert list((await ticking.phases()).values()) == [Phase.READY] * 3
+    assert ticking.world.fleet.asked_to_go == {}
+    assert sum(ticking.world.fleet.made.values()) == 3
+    memory = await ticking.scaler.memory("iris")
+    assert memory is not None
+    assert memory.state.starts_s == ()
 
 
 async def test_a_service_no_longer_configured_is_drained_to_nothing() -> None:

@@ -1,0 +1,34 @@
+"""A hundred days, and that a day is the same each time it is lived."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.history import run
+
+SEEDS = 100
+AT_ONCE = 10
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, AT_ONCE))
+def test_whatever_befalls_it_nothing_leaks_exceeds_or_is_dropped_and_all_is_right_in_the_end(first: int) -> None:
+    for seed in range(first, first + AT_ONCE):
+        outcome = run(seed)
+        trace = "\n".join(outcome.trace[-60:])
+        assert not outcome.violation, f"{trace}\n\n`make sim SEED={seed}` replays this: {outcome.violation}"
+
+
+def test_a_seed_is_one_history_in_whatever_process() -> None:
+    told = []
+    for hash_seed in ("1", "2"):
+        environment = os.environ | {"PYTHONHASHSEED": hash_seed}
+        command = [sys.executable, "-m", "tests.simulation", "--seed", "7"]
+        told.append(subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True).stdout)
+    assert b"digest" in told[0]
+    assert told[0] == told[1]

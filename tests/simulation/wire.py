@@ -1,0 +1,177 @@
+"""The ports of one function instance: calls go out over the timeline, and may be lost there or on their way back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from scaler.errors import Unavailable
+from scaler.model import Front as FrontRow
+from scaler.model import Group, GroupDetail, Pin, Replica, Stats
+from scaler.ports import Changes, DecisionRow, GroupRequest, ServiceRow, Stored, Usage, count_call
+from tests.simulation.checks import RECORD, TickRecord
+from tests.simulation.timeline import run_now
+from tests.simulation.weather import LIMITS_S, TABLE
+
+if TYPE_CHECKING:
+    from tests.simulation.history import History
+    from tests.simulation.instances import Instance
+
+T = TypeVar("T")
+
+
+class Wire:
+    """Carries calls of one instance to the world and back."""
+
+    def __init__(self, instance: Instance, history: History) -> None:
+        self._instance, self._history = instance, history
+        self._timeline = history.timeline
+
+    async def call(self, kind: str, effect: Callable[[], Awaitable[T]], about: str = "") -> T:
+        """The answer, or ``Unavailable`` when none came in time; the effect may then have happened, or be to come."""
+        count_call("table" if kind in TABLE else kind)
+        self._history.checks.sent(kind, about)
+        await self._instance.step(kind, about)
+        fate = self._history.weather.fate(kind)
+        answer: asyncio.Future[T] = self._instance.loop.create_future()
+        trip_s = None if fate.there_s is None or fate.back_s is None else fate.there_s + fate.back_s
+
+        def arrive() -> None:
+            outcome = self._outcome(kind, effect, about, fate.error)
+            if fate.back_s is not None:
+                self._timeline.after(fate.back_s, lambda: self._deliver(answer, *outcome))
+
+        if fate.there_s is not None:
+            self._timeline.after(fate.there_s, arrive)
+        if trip_s is None or trip_s > LIMITS_S[kind]:
+            late = Unavailable(f"{kind}: no answer in time")
+            self._timeline.after(LIMITS_S[kind], lambda: self._deliver(answer, None, late))
+        record = RECORD.get()
+        try:
+            value = await answer
+        except Unavailable:
+            record.failed.append((kind, about))
+            raise
+        record.heard(kind, about, value)
+        self._history.checks.answered(kind, about)
+        return value
+
+    def _outcome(
+        self, kind: str, effect: Callable[[], Awaitable[T]], about: str, error: Exception | None
+    ) -> tuple[T | None, Exception | None]:
+        told = (self._instance.name, kind, about)
+        if error is not None:
+            self._timeline.tell(*told, "→", error)
+            return None, error
+        try:
+            value: T = run_now(effect())  # type: ignore[arg-type]
+        except Exception as raised:  # whatever the world answers is the caller's to react to
+            self._timeline.tell(*told, "→", type(raised).__name__, raised)
+            return None, raised
+        self._timeline.tell(*told)
+        return value, None
+
+    def _deliver(self, answer: asyncio.Future[T], value: T | None, error: Exception | None) -> None:
+        def settle() -> None:
+            if answer.done():
+                return
+            if error is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(value)  # type: ignore[arg-type]
+
+        self._instance.deliver(settle)
+
+
+class WiredStore:
+    """``ports.Store`` at the end of a wire."""
+
+    def __init__(self, wire: Wire, instance: Instance, history: History) -> None:
+        self._wire, self._instance, self._history = wire, instance, history
+        self._store = history.world.store
+
+    async def load(self, service: str) -> Stored:
+        def effect() -> Awaitable[Stored]:
+            self._history.front_of(service).write_row()
+            return self._store.load(service)
+
+        return await self._wire.call("load", effect, service)
+
+    async def save(self, stored: Stored, row: ServiceRow, changes: Changes) -> Stored:
+        record = RECORD.get()
+        return await self._wire.call("save", lambda: self._save(stored, row, changes, record), stored.service)
+
+    async def _save(self, stored: Stored, row: ServiceRow, changes: Changes, record: TickRecord) -> Stored:
+        before = await self._store.load(stored.service)
+        saved = await self._store.save(stored, row, changes)
+        after = await self._store.load(stored.service)
+        self._history.checks.saved(self._instance, before, after, record, alone=False)
+        self._history.front_of(stored.service).heard(row.endpoints_version)
+        return saved
+
+    async def move(self, service: str, replica: Replica) -> Replica:
+        record = RECORD.get()
+        return await self._wire.call("move", lambda: self._move(service, replica, record), replica.name)
+
+    async def _move(self, service: str, replica: Replica, record: TickRecord) -> Replica:
+        before = await self._store.load(service)
+        moved = await self._store.move(service, replica)
+        after = await self._store.load(service)
+        self._history.checks.saved(self._instance, before, after, record, alone=True)
+        return moved
+
+    async def record(self, row: DecisionRow) -> None:
+        await self._wire.call("record", lambda: self._store.record(row), row.service)
+
+    async def services(self) -> Sequence[str]:
+        return await self._wire.call("services", self._store.services)
+
+    async def decisions(
+        self, service: str, *, since: float, until: float | None = None, limit: int = 100
+    ) -> Sequence[DecisionRow]:
+        raise AssertionError("a tick reads no decisions")
+
+    async def write_pin(self, service: str, pin: Pin, *, etag: str | None, create: bool = False) -> str:
+        raise AssertionError("a tick writes no pin")
+
+    async def remove_pin(self, service: str, *, etag: str | None) -> bool:
+        raise AssertionError("a tick removes no pin")
+
+    async def write_front(self, service: str, front: FrontRow) -> None:
+        raise AssertionError("a tick writes nothing of the front's")
+
+
+class WiredFleet:
+    """``ports.Fleet`` at the end of a wire."""
+
+    def __init__(self, wire: Wire, history: History) -> None:
+        self._wire, self._azure = wire, history.azure
+
+    async def list(self) -> Sequence[Group]:
+        return await self._wire.call("list", self._azure.list)
+
+    async def show(self, name: str) -> GroupDetail | None:
+        return await self._wire.call("show", lambda: self._azure.show(name), name)
+
+    async def create(self, request: GroupRequest) -> None:
+        await self._wire.call("create", lambda: self._azure.create(request), request.name)
+
+    async def delete(self, name: str) -> None:
+        await self._wire.call("delete", lambda: self._azure.delete(name), name)
+
+    async def usage(self, region: str) -> Sequence[Usage]:
+        return await self._wire.call("usage", lambda: self._azure.usage(region), region)
+
+
+class WiredReplicas:
+    """``ports.Replicas`` at the end of a wire."""
+
+    def __init__(self, wire: Wire, history: History) -> None:
+        self._wire, self._azure = wire, history.azure
+
+    async def stats(self, replica: Replica) -> Stats:
+        return await self._wire.call("stats", lambda: self._azure.stats(replica), replica.name)
+
+    async def drain(self, replica: Replica, *, draining: bool) -> None:
+        await self._wire.call("drain", lambda: self._azure.drain(replica, draining=draining), replica.name)
