@@ -140,7 +140,7 @@ def test_a_silent_replica_takes_no_more_requests_when_its_neighbours_answer() ->
     rows = [replica("a", silent_since=NOW - 61), replica("b")]
     fleet = look(seen(rows, answering=[stats("b")]), LIMITS)
     assert [(r.name, r.phase) for r in fleet.replicas] == [("a", P.DRAINING), ("b", P.READY)]
-    assert [c.name for c in fleet.conditions] == ["replica_silent"]
+    assert [c.name for c in fleet.conditions] == ["silent"]
 
 
 def test_a_silent_replica_goes_when_its_container_does_not_run() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from scaler.errors import Unavailable
 from scaler.model import Front as FrontRow
 from scaler.model import Group, GroupDetail, Pin, Replica, Stats
-from scaler.ports import Changes, DecisionRow, GroupRequest, ServiceRow, Stored, Usage, count_call
+from scaler.ports import Changes, DecisionRow, GroupRequest, ServiceRow, Stored, Usage, outgoing
 from tests.simulation.checks import RECORD, TickRecord
 from tests.simulation.timeline import run_now
 from tests.simulation.weather import LIMITS_S, TABLE
@@ -30,7 +30,6 @@ class Wire:
 
     async def call(self, kind: str, effect: Callable[[], Awaitable[T]], about: str = "") -> T:
         """The answer, or ``Unavailable`` when none came in time; the effect may then have happened, or be to come."""
-        count_call("table" if kind in TABLE else kind)
         self._history.checks.sent(kind, about)
         await self._instance.step(kind, about)
         fate = self._history.weather.fate(kind)
@@ -49,7 +48,8 @@ class Wire:
             self._timeline.after(LIMITS_S[kind], lambda: self._deliver(answer, None, late))
         record = RECORD.get()
         try:
-            value = await answer
+            with outgoing("table" if kind in TABLE else kind):
+                value = await answer
         except Unavailable:
             record.failed.append((kind, about))
             raise
