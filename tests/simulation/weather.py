@@ -7,7 +7,7 @@ from msgspec import Struct
 from scaler.errors import OutOfCapacity, Refused, Unavailable
 from tests.simulation.timeline import Timeline
 
-TABLE = ("load", "save", "move", "record", "services")
+TABLE = ("load", "save", "move", "record", "services", "past")
 MANAGER = ("list", "show", "create", "delete", "usage")
 SERVER = ("stats", "drain")
 LIMITS_S = {**dict.fromkeys(TABLE, 10.0), **dict.fromkeys(MANAGER, 25.0), **dict.fromkeys(SERVER, 5.0)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from scaler.errors import Unavailable
@@ -131,6 +131,12 @@ class WiredStore:
         self, service: str, *, since: float, until: float | None = None, limit: int = 100
     ) -> Sequence[DecisionRow]:
         raise AssertionError("a tick reads no decisions")
+
+    async def past(self, service: str, *, first: int, last: int) -> Mapping[int, bytes]:
+        return await self._wire.call("past", lambda: self._store.past(service, first=first, last=last), service)
+
+    async def write_past(self, service: str, hour: int, data: bytes) -> None:
+        await self._wire.call("past", lambda: self._store.write_past(service, hour, data), service)
 
     async def write_pin(self, service: str, pin: Pin, *, etag: str | None, create: bool = False) -> str:
         raise AssertionError("a tick writes no pin")
