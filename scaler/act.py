@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
 from scaler.errors import Conflict, OutOfCapacity, Refused, Unavailable
-from scaler.managed import Managed, World
+from scaler.managed import World
 from scaler.model import Action, Create, Delete, Drain, Phase, Replica, Undrain
+from scaler.template import Template
 
 ACT_DEADLINE_S = 30.0  # shorter than plan.TURN_S: whoever acts is done before another may take over
 ACTIONS_AT_ONCE = 16
@@ -45,8 +46,8 @@ async def act(actions: Sequence[Action], saved: Sequence[Replica], actor: Actor)
 class Actor:
     """Does one action of one service's tick."""
 
-    def __init__(self, managed: Managed, world: World, now: float) -> None:
-        self._managed, self._world, self._now = managed, world, now
+    def __init__(self, service: str, templates: Mapping[str, Template], world: World, now: float) -> None:
+        self._service, self._templates, self._world, self._now = service, templates, world, now
 
     async def do(self, action: Action, replica: Replica) -> None:
         """Raises what the ports raise."""
@@ -58,17 +59,20 @@ class Actor:
             case Undrain():
                 await self._world.replicas.drain(replica, draining=False)
             case Delete():
-                await self._world.fleet.delete(replica.name)
+                await self._delete(replica)
 
     async def _create(self, replica: Replica) -> None:
         """The row says ``creating`` before Azure is asked: an instance that slept since its save cannot move it."""
-        template = self._managed.template
-        assert template is not None, "nothing is planned to be created without a template"
         creating = replace(replica, phase=Phase.CREATING, phase_at=self._now)
-        creating = await self._world.store.move(self._managed.name, creating)
+        creating = await self._world.store.move(self._service, creating)
+        template = self._templates.get(replica.template)
+        if template is None:
+            lost = Refused(f"version {replica.template} can no longer be made", code="VersionLost")
+            await self._will_not_exist(creating, lost)
+            raise lost
         request = template.request(
             replica.name,
-            service=self._managed.name,
+            service=self._service,
             deployment_id=self._world.deployment_id,
             region=replica.region,
             token=self._world.replica_token,
@@ -77,6 +81,16 @@ class Actor:
             await self._world.fleet.create(request)
         except (OutOfCapacity, Refused) as error:
             await self._will_not_exist(creating, error)
+            raise
+
+    async def _delete(self, replica: Replica) -> None:
+        """Not asked again before Azure allows it."""
+        try:
+            await self._world.fleet.delete(replica.name)
+        except Unavailable as error:
+            if error.retry_after_s is not None:
+                later = replace(replica, retry_at=self._now + error.retry_after_s)
+                await self._world.store.move(self._service, later)
             raise
 
     async def _will_not_exist(self, creating: Replica, error: OutOfCapacity | Refused) -> None:
@@ -89,4 +103,4 @@ class Actor:
             because=str(error),
             retry_at=None if wait_s is None else self._now + wait_s,
         )
-        await self._world.store.move(self._managed.name, ended)
+        await self._world.store.move(self._service, ended)

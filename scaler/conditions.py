@@ -192,6 +192,21 @@ KINDS: Mapping[str, Kind] = {
         "Check the ids under `standby_pool`, that the pool has ready groups, and its provider's roles",
     ),
 }
+TEMPLATES_FAULT = frozenset(
+    {
+        "image_pull",
+        "registry_credentials",
+        "registry_failure",
+        "wrong_port",
+        "out_of_memory",
+        "crash_loop",
+        "stopped",
+        "slow_start",
+        "start_failed",
+        "refused",
+        "version_lost",
+    }
+)
 CAUSES: Mapping[str, str] = {  # what an error code, of Azure or of our own, means
     "InaccessibleImage": "image_pull",
     "RegistryErrorResponse": "registry_failure",
@@ -210,6 +225,9 @@ CAUSES: Mapping[str, str] = {  # what an error code, of Azure or of our own, mea
     "AuthorizationFailed": "permission",
     "LinkedAuthorizationFailed": "permission",
     "StandbyPool": "standby_pool",
+    "VersionLost": "version_lost",
+    "ContainerGroupTransitioning": "azure_fails",
+    "InternalServerError": "azure_fails",
 }
 
 
@@ -245,6 +263,11 @@ def cause(code: str, said: str = "") -> str:
     if "Throttled" in code or "TooManyRequests" in code or code == "HTTP 429":
         return "throttled"
     return "refused"
+
+
+def blames_template(code: str) -> bool:
+    """Whether the failure lies in what a replica is made from: another region would not help, another version might."""
+    return cause(code) in TEMPLATES_FAULT
 
 
 def container_trouble(detail: GroupDetail | None) -> tuple[str, str] | None:

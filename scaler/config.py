@@ -15,7 +15,7 @@ Count = Annotated[int, Meta(ge=0, le=100_000)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 Positive = Annotated[float, Meta(gt=0, le=1e9)]
 SERVICE_NAME = re.compile(r"(?!.*--)[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
-REGION_NAME = re.compile(r"[a-z0-9]{2,40}")
+REGION_NAME = re.compile(r"[a-z0-9]{2,40}(@[a-z][a-z0-9]{0,19})?")
 
 
 class _Written(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -112,6 +112,17 @@ class Start(_Written, frozen=True):
     expected_s: Positive = 90.0
 
 
+class RolloutText(_Written, frozen=True):
+    """How a new version replaces the old one; ``rollout.py`` gives it its meaning."""
+
+    surge: Count = 1
+    gate_s: Positive = 30.0
+    attempts: Annotated[int, Meta(ge=1, le=100)] = 2
+    error_margin: Share = 0.05
+    latency_ratio: Annotated[float, Meta(ge=1, le=1000)] = 2.0
+    min_requests: Count = 20
+
+
 class Service(_Written, frozen=True):
     """One model, served by replicas made from one template."""
 
@@ -128,7 +139,7 @@ class Service(_Written, frozen=True):
     start: Start = field(default_factory=Start)
     hold_limit_s: Positive = 300.0
     unhealthy_after_s: Positive = 60.0
-    surge: Count = 1
+    rollout: RolloutText = field(default_factory=RolloutText)
     forecast: bool = False
     shadow: Shadow | None = None
 
@@ -183,11 +194,18 @@ def _contradictions(service: Service) -> list[tuple[str, str]]:
     for key, given in ((".replicas", bounds), (".shadow.replicas", service.shadow and service.shadow.replicas)):
         if given and given.min > given.max:
             found.append((key, f"min {given.min} is above max {given.max}"))
-    if service.surge == 0 and bounds.max == 1:
-        found.append((".surge", "with surge 0 and max 1 a rollout could never replace the only replica; say surge: 1"))
+    if service.rollout.surge == 0 and bounds.max == 1:
+        found.append(
+            (".rollout.surge", "with surge 0 and max 1 a rollout could never replace the only replica; say surge: 1")
+        )
     for i, region in enumerate(service.regions):
         if not REGION_NAME.fullmatch(region):
-            found.append((f".regions[{i}]", f"{region!r} is no Azure region name; write it like `westeurope`"))
+            found.append(
+                (
+                    f".regions[{i}]",
+                    f"{region!r} is no Azure region name; write it like `westeurope`, or `westeurope@second`",
+                )
+            )
     for i, signal in enumerate(service.signals):
         if sum(s is not None for s in (signal.storage_queue, signal.log_query, signal.metric)) != 1:
             found.append((f".signals[{i}]", "expected exactly one of storage_queue, log_query, metric"))

@@ -10,24 +10,15 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from scaler import observe
-from scaler.conditions import cause, condition, container_trouble
+from scaler.allowance import Asked
+from scaler.conditions import blames_template, cause, condition, container_trouble, happened
 from scaler.decide import State
 from scaler.happened import Happened
 from scaler.model import Condition, Decision, Observation, Phase
 from scaler.ports import Stored
+from scaler.starts import Start
 from scaler.tally import Tally
 
-TEMPLATE_FAILURES = frozenset(
-    {
-        "StartDeadline",
-        "NoAnswer",
-        "StartFailed",
-        "CrashLoop",
-        "OutOfMemory",
-        "InaccessibleImage",
-        "RegistryErrorResponse",
-    }
-)
 BACKOFF_FIRST_S = 15.0
 BACKOFF_LONGEST_S = 600.0
 MOST_SHOWN = 20  # things that happened; what holds is always shown
@@ -55,6 +46,8 @@ class Memory(Struct, frozen=True, kw_only=True):
     conditions: tuple[Condition, ...] = ()
     backoff: dict[str, Backoff] = field(default_factory=dict)  # by region, or by template hash
     tally: Tally | None = None
+    starts: tuple[Start, ...] = ()
+    asked: tuple[Asked, ...] = ()
     outbox: tuple[Happened, ...] = ()  # events that nobody has taken yet
     shadow: State | None = None  # of the shadow policy
 
@@ -75,12 +68,13 @@ def recall(stored: Stored) -> Memory | None:
 def next_backoff(before: Mapping[str, Backoff], fleet: observe.Fleet, now: float) -> dict[str, Backoff]:
     """Which regions and templates wait. A failure to start blames the template, one to find room blames the region."""
     after = {key: b for key, b in before.items() if now < b.until + BACKOFF_LONGEST_S}
-    if fleet.cold_starts_s:
-        after = {}
+    started = [r for r in fleet.replicas if r.phase is Phase.READY and r.ready_at == now]
+    for key in {key for r in started for key in (r.region, r.template)}:
+        after.pop(key, None)
     for replica in fleet.failures:
         if replica.ready_at is not None:
             continue  # it served once: neither its template nor its region is to blame
-        key = replica.template if replica.failure in TEMPLATE_FAILURES else replica.region
+        key = replica.template if blames_template(replica.failure or "") else replica.region
         failures = after[key].failures + 1 if key in after else 1
         wait = min(BACKOFF_LONGEST_S, BACKOFF_FIRST_S * 2 ** (failures - 1))
         until = max(now + wait, replica.retry_at or 0.0)
@@ -104,13 +98,21 @@ def conditions(
     """What an operator should know now: what happened of late, and what holds."""
     now = seen.at
     past = [c for c in before if c.until is not None and now < c.until]
-    happened = {(c.name, c.about): c for c in (*past, *fleet.conditions)}
+    over = {(c.name, c.about): c for c in (*past, *fleet.conditions, *_refused(fleet, now))}
     since = {(c.name, c.about): c.since for c in before}
     money = decision.cost.warning if decision and decision.cost else None
     nearly_spent = [condition("budget", now, about="the budget", said=money)] if money else []
     holding = (*_waiting(backoff, regions, now), *_not_known(fleet, seen), *_troubled(fleet, seen), *nearly_spent)
     held = [replace(c, since=since.get((c.name, c.about), c.since)) for c in holding]
-    return (*list(happened.values())[-MOST_SHOWN:], *held)
+    return (*list(over.values())[-MOST_SHOWN:], *held)
+
+
+def _refused(fleet: observe.Fleet, now: float) -> Iterator[Condition]:
+    """Groups that were never made, by what kept Azure from making them."""
+    for replica in fleet.removed:
+        if replica.failure:
+            about = f"version {replica.template}" if blames_template(replica.failure) else replica.region
+            yield happened(cause(replica.failure, replica.because), now, about=about, said=replica.because)
 
 
 def _waiting(backoff: Mapping[str, Backoff], regions: Sequence[str], now: float) -> Iterator[Condition]:

@@ -140,6 +140,7 @@ class Stats(Struct, frozen=True, kw_only=True):
     cpu: float | None
     memory_bytes: int
     gpu: list[Gpu]
+    load_s: float | None = None  # from the start of its process until it had its model
 
 
 class Group(Struct, frozen=True, kw_only=True):
@@ -164,6 +165,10 @@ class GroupDetail(Struct, frozen=True, kw_only=True):
     exit_code: int | None
     restart_count: int
     events: tuple[str, ...] = ()  # newest last: "Pulling: pulling image …"
+    pulling_at: float | None = None  # epoch seconds by Azure's clock; not always known
+    pulled_at: float | None = None
+    started_at: float | None = None  # when the first container's process began
+    pooled: bool = False  # claimed from a standby pool
 
 
 class Replica(Struct, frozen=True, kw_only=True):

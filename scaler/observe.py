@@ -59,6 +59,7 @@ class Seen(Struct, frozen=True, kw_only=True):
     stats: Mapping[str, Stats]
     details: Mapping[str, GroupDetail | None] = field(default_factory=dict)  # None: Azure says it is not there
     front: Front | None = None
+    unasked: frozenset[str] = frozenset()  # replicas whose turn did not come: not seen, which is not silent
 
 
 class Fleet(Struct, frozen=True, kw_only=True):
@@ -156,15 +157,17 @@ def _step(replica: Replica, seen: Seen, limits: Limits) -> Replica | None:
         replica = replace(replica, phase=Phase.STARTING, phase_at=seen.at)
     if group is not None and group.address and group.address != replica.address:
         replica = replace(replica, address=group.address)
-    if replica.phase in (Phase.INTENDED, Phase.CREATING, Phase.DELETING):
-        return replica
+    unseen = replica.phase in (Phase.INTENDED, Phase.CREATING, Phase.DELETING) or replica.name in seen.unasked
+    return replica if unseen else _asked(replica, group, seen, limits)
+
+
+def _asked(replica: Replica, group: Group | None, seen: Seen, limits: Limits) -> Replica:
+    """A replica that was asked for its stats, one step further by what it said, or did not."""
     stats = seen.stats.get(replica.name)
     if stats is None:
         return _unanswered(replica, group, seen, limits)
     replica = replace(replica, silent_since=None)
-    if replica.phase is Phase.DRAINING:
-        return replica
-    return _answered(replica, stats, seen, limits)
+    return replica if replica.phase is Phase.DRAINING else _answered(replica, stats, seen, limits)
 
 
 def _answered(replica: Replica, stats: Stats, seen: Seen, limits: Limits) -> Replica:

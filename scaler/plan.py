@@ -11,23 +11,36 @@ from collections.abc import Callable, Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
+from scaler.allowance import Kind
 from scaler.model import Action, Create, Delete, Drain, Front, Phase, Replica, Stats, Undrain
 
 TURN_S = 45.0  # a tick that saved an intent acts on it within this; after it, another tick may
+DELETE_AGAIN_S = 30.0  # a group that is listed for so long after it was to go is asked to go again
+KINDS: Mapping[type, Kind] = {Create: "create", Delete: "delete"}  # what Azure counts
 ACTIVE = (Phase.INTENDED, Phase.CREATING, Phase.STARTING, Phase.READY)
 
 
 class Rules(Struct, frozen=True, kw_only=True):
-    """What a plan has to keep to. ``template`` is the hash that new replicas are made from; None: none can be made."""
+    """What a plan has to keep to.
+
+    ``template`` is the version that should run (None: none is configured). While it is not ``proven``, no more than
+    ``surge`` of it are tried beside the old ones, and load is met with ``fallback``, the last good version.
+    ``makeable`` are the versions that can be created from now, with the port each listens on.
+    """
 
     max: int
     surge: int
     template: str | None
-    port: int
+    makeable: Mapping[str, int]
     region: str | None  # where to create now; None: every region backs off
     drain_deadline_s: float
     idle_s: float
     unhealthy_after_s: float
+    proven: bool = True
+    fallback: str | None = None
+    left: Mapping[
+        tuple[Kind, str], int
+    ] = {}  # ("create", region): so many more are taken now; absent: no limit is near
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -63,16 +76,17 @@ def plan(
                 rows[replica.name] = _to(replica, Phase.DRAINING, sight.planned_at, "scale-in", drain_version=version)
             case _:
                 rows[replica.name] = _to(replica, Phase.DELETING, sight.at, "no longer needed")
-    missing = _missing(desired, list(rows.values()), rules, rolling=rolling)
-    for replica in _takeable(list(rows.values()), sight, rules)[:missing]:
+    wanted = _wanted(desired, list(rows.values()), rules, rolling=rolling)
+    for replica in _taken_back(wanted, list(rows.values()), sight):
         rows[replica.name] = _to(replica, Phase.READY, sight.at, "", drain_version=None, idle_since=None)
-        missing -= 1
-    for _ in range(_room(missing, list(rows.values()), rules, rolling=rolling)):
-        fresh = _intent(mint(), sight.at, rules)
+        wanted.remove(replica.template)
+    room = _room(len(rows), rules, rolling=rolling)
+    for template in [t for t in wanted if t in rules.makeable][:room]:
+        fresh = _intent(mint(), sight.at, rules, template)
         rows[fresh.name] = fresh
     after = [_drained(r, sight, rules) for r in rows.values()]
-    actions = tuple(a for r in after for a in _actions(r, sight, rules))
-    return Plan(replicas=tuple(after), removed=tuple(removed), actions=actions)
+    actions = _within_budget([a for r in after for a in _actions(r, sight, rules)], rules)
+    return Plan(replicas=tuple(after), removed=tuple(removed), actions=tuple(actions))
 
 
 def _to(replica: Replica, phase: Phase, at: float, because: str, **changes: object) -> Replica:
@@ -89,21 +103,47 @@ def _is_old(replica: Replica, rules: Rules) -> bool:
     return rules.template is not None and replica.template != rules.template
 
 
+def _beside(desired: int, rules: Rules) -> int:
+    """How many may exist beyond the desired ones during a rollout: the surge, or the room that max leaves anyway."""
+    return max(rules.surge, min(1, rules.max - desired)) if desired > 0 else 0
+
+
 def _surplus(desired: int, rows: list[Replica], sight: Sight, rules: Rules, *, rolling: bool) -> list[Replica]:
     """Active replicas that may go now, first to go first.
 
-    In a rollout the old ones go as new ones become ready: never so many that fewer than ``desired`` are ready.
+    In a rollout the old ones go as new ones become ready, and none for that reason before the new version is proven;
+    never so many that fewer than ``desired`` are ready, unless there is no room for a new one beside the old.
     """
-    active = [r for r in rows if r.phase in ACTIVE]
+    active = sorted((r for r in rows if r.phase in ACTIVE), key=lambda r: _usefulness(r, sight, rules))
     over = len(active) - desired
-    if rolling:
-        ready = sum(r.phase is Phase.READY for r in active)
-        over = max(over - rules.surge, min(over, ready - desired))
-        if rules.surge == 0 and len(rows) == ready == desired:
-            over = 1  # no room for a new one beside the old: one old makes room
-    if over <= 0:
-        return []
-    return sorted(active, key=lambda r: _usefulness(r, sight, rules))[:over]
+    if not rolling:
+        return active[: max(0, over)]
+    old, new = [r for r in active if _is_old(r, rules)], [r for r in active if not _is_old(r, rules)]
+    ready = sum(r.phase is Phase.READY for r in active)
+    beside = _beside(desired, rules)
+    if beside == 0 and 0 < desired == len(rows) == ready and (rules.proven or not new):
+        return old[:1]
+    if rules.proven:
+        over = max(over - beside, min(over, ready - desired))
+        candidates = [*old, *new]
+    else:
+        over -= beside
+        candidates = [*old[: max(0, len(old) - desired)], *new]
+    return _keeping_ready(candidates, over, ready - desired)
+
+
+def _keeping_ready(candidates: list[Replica], number: int, spare: int) -> list[Replica]:
+    """The first ``number`` of them, but no more than ``spare`` ready ones."""
+    taken: list[Replica] = []
+    for replica in candidates:
+        if len(taken) >= number:
+            break
+        if replica.phase is Phase.READY:
+            if spare <= 0:
+                continue
+            spare -= 1
+        taken.append(replica)
+    return taken
 
 
 def _usefulness(replica: Replica, sight: Sight, rules: Rules) -> tuple[float, ...]:
@@ -113,48 +153,74 @@ def _usefulness(replica: Replica, sight: Sight, rules: Rules) -> tuple[float, ..
     return (
         serving,
         not _is_old(replica, rules),
+        replica.template == rules.fallback,
         stats is not None if serving else 0,
         stats.in_flight + stats.queued if stats else 0,
         -replica.intended_at,
     )
 
 
-def _missing(desired: int, rows: list[Replica], rules: Rules, *, rolling: bool) -> int:
+def _wanted(desired: int, rows: list[Replica], rules: Rules, *, rolling: bool) -> list[str]:
+    """The version of each replica that is missing."""
     active = [r for r in rows if r.phase in ACTIVE]
+    if rules.template is None:
+        return []
     if not rolling:
-        return max(0, desired - len(active))
-    fresh = sum(not _is_old(r, rules) for r in active)
-    return max(0, min(desired - fresh, desired + rules.surge - len(active)))
+        return [rules.template] * (desired - len(active))
+    old = sum(_is_old(r, rules) for r in active)
+    new, beside = len(active) - old, _beside(desired, rules)
+    if rules.proven:
+        return [rules.template] * min(desired - new, desired + beside - len(active))
+    # On trial: as many as may exist beside the desired ones, or the one that was made room for.
+    trial = max(0, min(max(beside, 1), desired) - new) if beside or old < desired else 0
+    needed = max(0, desired - old - (0 if beside else 1))
+    return [rules.fallback or rules.template] * needed + [rules.template] * trial
 
 
-def _takeable(rows: list[Replica], sight: Sight, rules: Rules) -> list[Replica]:
+def _taken_back(wanted: Sequence[str], rows: list[Replica], sight: Sight) -> list[Replica]:
     """Draining replicas that can serve again, last drained first: cheaper and quicker than any start."""
-    return sorted(
-        (r for r in rows if r.phase is Phase.DRAINING and not _is_old(r, rules) and r.name in sight.stats),
-        key=lambda r: -r.phase_at,
-    )
+    left, taken = list(wanted), []
+    for replica in sorted(rows, key=lambda r: -r.phase_at):
+        if replica.phase is Phase.DRAINING and replica.name in sight.stats and replica.template in left:
+            left.remove(replica.template)
+            taken.append(replica)
+    return taken
 
 
-def _room(missing: int, rows: list[Replica], rules: Rules, *, rolling: bool) -> int:
+def _room(rows: int, rules: Rules, *, rolling: bool) -> int:
     """How many may be created: all that exists or may exist counts against max, what drains and dies included."""
-    if rules.template is None or rules.region is None:
+    if rules.region is None:
         return 0
-    ceiling = rules.max + (rules.surge if rolling else 0)
-    return max(0, min(missing, ceiling - len(rows)))
+    room = rules.max + (rules.surge if rolling else 0) - rows
+    return max(0, min(room, rules.left.get(("create", rules.region), room)))
 
 
-def _intent(name: str, at: float, rules: Rules) -> Replica:
-    assert rules.template is not None
+def _intent(name: str, at: float, rules: Rules, template: str) -> Replica:
     assert rules.region is not None
     return Replica(
         name=name,
         phase=Phase.INTENDED,
         region=rules.region,
-        template=rules.template,
+        template=template,
         intended_at=at,
         phase_at=at,
-        port=rules.port,
+        port=rules.makeable[template],
     )
+
+
+def _within_budget(actions: list[Action], rules: Rules) -> list[Action]:
+    """Creations and deletions only as far as Azure takes them now; the next ticks do the rest."""
+    kept: list[Action] = []
+    left = dict(rules.left)
+    for action in actions:
+        kind = KINDS.get(type(action))
+        key = (kind, action.replica.region) if kind else None
+        if key is not None and key in left:
+            left[key] -= 1
+            if left[key] < 0:
+                continue
+        kept.append(action)
+    return kept
 
 
 def _drained(replica: Replica, sight: Sight, rules: Rules) -> Replica:
@@ -188,7 +254,7 @@ def _actions(replica: Replica, sight: Sight, rules: Rules) -> list[Action]:
             return [Drain(replica)]
         case Phase.READY if stats is not None and stats.phase == "draining":
             return [Undrain(replica)]
-        case Phase.DELETING:
+        case Phase.DELETING if replica.phase_at == sight.at or sight.at - replica.phase_at >= DELETE_AGAIN_S:
             return [Delete(replica)]
     return []
 

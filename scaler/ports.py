@@ -21,6 +21,7 @@ class GroupRequest(Struct, frozen=True, kw_only=True):
     name: str
     body: bytes
     api_version: str = ""
+    place: str = ""  # of several resource groups, the one to create it in; empty: the deployment's own
 
     def __repr__(self) -> str:
         return f"GroupRequest(name={self.name!r}, body=<{len(self.body)} bytes>)"
@@ -85,6 +86,13 @@ class ServiceRow(Struct, frozen=True, kw_only=True):
     because: str = ""
 
 
+class RolloutRow(Struct, frozen=True, kw_only=True):
+    """Which versions there are and which should run: ``data`` is a packed ``rollout.Rollout``."""
+
+    data: bytes
+    etag: str = ""  # as read; empty for a row not yet written
+
+
 class Stored(Struct, frozen=True, kw_only=True):
     """Everything the state table holds of one service, read with one query of its partition."""
 
@@ -94,6 +102,7 @@ class Stored(Struct, frozen=True, kw_only=True):
     pin: Pin | None = None
     pin_etag: str | None = None
     front: Front | None = None
+    rollout: RolloutRow | None = None
     replicas: tuple[Replica, ...] = ()
 
 
@@ -126,6 +135,7 @@ class Changes(Struct, frozen=True, kw_only=True):
 
     written: tuple[Replica, ...] = field(default=())
     removed: tuple[Replica, ...] = field(default=())
+    rollout: RolloutRow | None = None  # None: as it was
 
 
 class Store(Protocol):
@@ -162,6 +172,10 @@ class Store(Protocol):
 
     async def remove_pin(self, service: str, *, etag: str | None) -> bool:
         """Take the pin away (if ``etag`` is given, only if it still matches: ``Conflict``); False: there was none."""
+
+    async def write_rollout(self, service: str, row: RolloutRow) -> RolloutRow:
+        """Write the rollout's row if its ETag still matches (or if there is still none); gives it with the new ETag.
+        Raises ``Conflict``."""
 
     async def write_front(self, service: str, front: Front) -> None:
         """Write what discovery counts, whatever was there."""

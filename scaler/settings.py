@@ -21,6 +21,7 @@ DEPLOYMENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 TOKEN = re.compile(r"[\x21-\x7e]{8,512}")
 CRON_FIELD = re.compile(r"[0-9A-Za-z*/,-]+")
 RESOURCE_ID = re.compile(r"/subscriptions/[^/\s]+(/[^/\s]+)+", re.IGNORECASE)
+PLACE = re.compile(r"[a-z][a-z0-9]{0,19}")
 DNS_LABEL = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 TEMPLATE_PREFIX = "TEMPLATE_"  # TEMPLATE_NAME is what ${NAME} in a replica template stands for
 NEEDED: Mapping[Purpose, tuple[str, ...]] = {
@@ -39,6 +40,13 @@ MEANING = {
     "AUTOSCALER_RESOURCE_GROUP": "the resource group that the replicas are created in",
     "AUTOSCALER_TABLE_ENDPOINT": "the table service of the storage account, like https://<account>.table.core.windows.net",
 }
+
+
+class Place(Struct, frozen=True):
+    """Another resource group for replicas, perhaps of another subscription: quotas are per subscription."""
+
+    subscription_id: str
+    resource_group: str
 
 
 class FrontSettings(Struct, frozen=True, kw_only=True):
@@ -83,6 +91,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     managed_identity: bool = False  # the place offers one, so nothing else is tried
     replica_token: str = ""
     template_values: Mapping[str, str] = {}  # NAME → what ${NAME} in a replica template stands for
+    places: Mapping[str, Place] = {}  # name, as in `westeurope@name` → where that is
     front: FrontSettings = FrontSettings()
     tick_schedule: str = "*/15 * * * * *"
     url: str = ""  # of the function app, for discovery and the command line
@@ -115,6 +124,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             managed_identity=bool(reader.text("IDENTITY_ENDPOINT")),
             replica_token=reader.secret("REPLICA_TOKEN"),
             template_values=reader.template_values(),
+            places=reader.places("AUTOSCALER_PLACES"),
             front=_front(reader),
             tick_schedule=reader.cron("AUTOSCALER_TICK_SCHEDULE") or "*/15 * * * * *",
             url=reader.url("AUTOSCALER_URL"),
@@ -207,6 +217,20 @@ class _Reader:
         """Whatever is named ``TEMPLATE_…`` and not empty."""
         named = ((n.removeprefix(TEMPLATE_PREFIX), n) for n in self._env if n.startswith(TEMPLATE_PREFIX))
         return {short: value for short, name in sorted(named) if short and (value := self._env[name].strip())}
+
+    def places(self, name: str) -> dict[str, Place]:
+        """``second=<subscription id>/<resource group>, third=…``"""
+        found = {}
+        for entry in filter(None, (e.strip() for e in self.text(name).split(","))):
+            place, _, where = entry.partition("=")
+            subscription, _, group = where.partition("/")
+            if not (PLACE.fullmatch(place) and GUID.fullmatch(subscription) and RESOURCE_GROUP.fullmatch(group)):
+                raise BadSetting(
+                    f"environment: {name}: {entry!r} is no place; write it like "
+                    "`second=<subscription id>/<resource group>`"
+                )
+            found[place] = Place(subscription, group)
+        return found
 
     def cron(self, name: str) -> str:
         value = self.text(name)

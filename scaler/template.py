@@ -7,6 +7,7 @@ which no two groups share. All else goes to Azure as it stands, fields that are 
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -45,6 +46,7 @@ class Template(Struct, frozen=True, kw_only=True):
     """What replicas are made from. ``hash`` changes with whatever would make another replica, secrets included."""
 
     hash: str
+    image: str  # of the first container, which is the server
     port: int  # the first one of the first container, which is the server
     cpu: float  # cores of all containers together, as billed
     memory_gb: float  # of all containers together, as billed
@@ -65,6 +67,7 @@ class Template(Struct, frozen=True, kw_only=True):
         requests = [c["properties"]["resources"]["requests"] for c in body["properties"]["containers"]]
         return cls(
             hash=_hash(body),
+            image=first["image"],
             port=first["ports"][0]["port"],
             cpu=sum(float(r["cpu"]) for r in requests),
             memory_gb=sum(float(r["memoryInGB"]) for r in requests),
@@ -81,9 +84,10 @@ class Template(Struct, frozen=True, kw_only=True):
         return Size(cpu=self.cpu, memory_gb=self.memory_gb)
 
     def request(self, name: str, *, service: str, deployment_id: str, region: str, token: str = "") -> GroupRequest:
-        """The PUT that makes the replica ``name`` in ``region``. ``token`` goes in as a secure value."""
+        """The PUT that makes the replica ``name`` in ``region`` (``westeurope``, or ``westeurope@<place>``). ``token``
+        goes in as a secure value."""
         body = msgspec.json.decode(self.body)
-        body["location"] = region
+        body["location"], _, place = region.partition("@")
         own = zip(OWN_TAGS, (deployment_id, service, self.hash), strict=True)
         body["tags"] = {**self.tags, **dict(own)}
         server = body["properties"]["containers"][0]["properties"]
@@ -92,7 +96,31 @@ class Template(Struct, frozen=True, kw_only=True):
         if token:
             ours.append({"name": "REPLICA_TOKEN", "secureValue": token})
         server["environmentVariables"] = given + ours
-        return GroupRequest(name=name, body=msgspec.json.encode(body), api_version=self.api_version)
+        return GroupRequest(name=name, body=msgspec.json.encode(body), api_version=self.api_version, place=place)
+
+    def bare(self) -> bytes:
+        """What a version can be made from again later, packed and without its secrets."""
+        bare, _ = _split(msgspec.json.decode(self.body))
+        return zlib.compress(msgspec.json.encode({"body": bare, "tags": self.tags, "api_version": self.api_version}))
+
+    def restored(self, bare: bytes, version: str) -> Template | None:
+        """The version that was packed by ``bare``, with the secrets that this template has in the same places; None
+        where it has none there, or the bytes cannot be read."""
+        try:
+            kept = msgspec.json.decode(zlib.decompress(bare))
+            body = _filled(kept["body"], msgspec.json.decode(self.body))
+            first = body["properties"]["containers"][0]["properties"]
+            return msgspec.structs.replace(
+                self,
+                hash=version,
+                image=first["image"],
+                port=first["ports"][0]["port"],
+                api_version=kept["api_version"],
+                body=msgspec.json.encode(body),
+                tags=kept["tags"],
+            )
+        except (zlib.error, msgspec.MsgspecError, LookupError, TypeError):
+            return None
 
     def __repr__(self) -> str:
         return f"Template(hash={self.hash!r}, port={self.port}, cpu={self.cpu}, memory_gb={self.memory_gb})"
@@ -163,6 +191,29 @@ def _hash(body: Json) -> str:
         joined = msgspec.json.encode(secrets)
         material += hashlib.scrypt(joined, salt=b"aci-autoscaler template", n=2**13, r=8, p=1)
     return hashlib.sha256(material).hexdigest()[:12]
+
+
+def _filled(bare: Any, source: Any, key: str = "") -> Any:
+    """``bare`` with the secrets that ``source`` has in the same places; entries of lists are found by what names them.
+    Raises LookupError where there is none."""
+    if bare == "" and (key in SECRET_KEYS or key == "secret"):
+        if not source:
+            raise LookupError(key)
+        return source
+    if isinstance(bare, dict):
+        there = source if isinstance(source, dict) else {}
+        return {k: _filled(v, there.get(k), k) for k, v in bare.items()}
+    if isinstance(bare, list):
+        others = source if isinstance(source, list) else []
+        return [_filled(v, _named_like(v, others, i)) for i, v in enumerate(bare)]
+    return bare
+
+
+def _named_like(entry: Any, others: list[Any], i: int) -> Any:
+    for key in ("name", "server"):
+        if isinstance(entry, dict) and key in entry:
+            return next((o for o in others if isinstance(o, dict) and o.get(key) == entry[key]), None)
+    return others[i] if i < len(others) else None
 
 
 def _split(value: object, key: str = "") -> tuple[object, list[object]]:

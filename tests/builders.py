@@ -95,7 +95,7 @@ def rules(**changes: Any) -> Rules:
         max=10,
         surge=1,
         template="t1",
-        port=8000,
+        makeable={"t0": 8000, "t1": 8000},
         region="westeurope",
         drain_deadline_s=120.0,
         idle_s=5.0,

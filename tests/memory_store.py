@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from scaler.errors import Conflict
 from scaler.model import Front, Pin, Replica
-from scaler.ports import Changes, DecisionRow, ServiceRow, Stored, outgoing
+from scaler.ports import Changes, DecisionRow, RolloutRow, ServiceRow, Stored, outgoing
 
 
 class Fault(Struct):
@@ -73,7 +73,7 @@ class MemoryStore:
     async def load(self, service: str) -> Stored:
         self._meet("load")
         rows = self.rows[service]
-        own, pin, front = rows.get("service"), rows.get("pin"), rows.get("front")
+        own, pin, front, rolling = (rows.get(key) for key in ("service", "pin", "front", "rollout"))
         replicas = [replace(r.value, etag=r.etag) for key, r in sorted(rows.items()) if key.startswith("replica-")]
         return Stored(
             service=service,
@@ -82,6 +82,7 @@ class MemoryStore:
             pin=pin.value if pin else None,
             pin_etag=pin.etag if pin else None,
             front=front.value if front else None,
+            rollout=replace(rolling.value, etag=rolling.etag) if rolling else None,
             replicas=tuple(replicas),
         )
 
@@ -95,15 +96,20 @@ class MemoryStore:
         self._match(rows, "service", stored.etag)
         for replica in (*changes.written, *changes.removed):
             self._match(rows, f"replica-{replica.name}", replica.etag or None)
+        if changes.rollout is not None:
+            self._match(rows, "rollout", changes.rollout.etag or None)
         etag = self._write(rows, "service", row)
         written = {r.name: replace(r, etag=self._write(rows, f"replica-{r.name}", r)) for r in changes.written}
+        rolling = stored.rollout
+        if changes.rollout is not None:
+            rolling = replace(changes.rollout, etag=self._write(rows, "rollout", changes.rollout))
         gone = {r.name for r in changes.removed}
         for name in gone:
             del rows[f"replica-{name}"]
         kept = (r for r in stored.replicas if r.name not in gone and r.name not in written)
         self.faults.after("save")
         replicas = sorted((*kept, *written.values()), key=lambda r: r.name)
-        return replace(stored, row=row, etag=etag, replicas=tuple(replicas))
+        return replace(stored, row=row, etag=etag, rollout=rolling, replicas=tuple(replicas))
 
     async def move(self, service: str, replica: Replica) -> Replica:
         self._meet("move", replica.name)
@@ -149,6 +155,11 @@ class MemoryStore:
             self._match(self.rows[service], "pin", etag)
         del self.rows[service]["pin"]
         return True
+
+    async def write_rollout(self, service: str, row: RolloutRow) -> RolloutRow:
+        self._meet("write_rollout")
+        self._match(self.rows[service], "rollout", row.etag or None)
+        return replace(row, etag=self._write(self.rows[service], "rollout", row))
 
     async def write_front(self, service: str, front: Front) -> None:
         self._meet("write_front")

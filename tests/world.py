@@ -20,7 +20,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from scaler.errors import OutOfCapacity, Unavailable
+from scaler.errors import OutOfCapacity, Refused, Unavailable
 from scaler.model import Group, GroupDetail, Latency, Replica, Stats
 from scaler.ports import GroupRequest, Usage, outgoing
 from tests.memory_store import Faults, MemoryStore
@@ -139,6 +139,7 @@ class MemoryFleet:
         self.load_delay_s: Callable[[str], float] = lambda _name: 0.0  # its containers run → its server is ready
         self.delete_delay_s = 0.0  # asked to go → no longer listed
         self.capacity: dict[str, int] = defaultdict(lambda: 100)  # groups a region takes
+        self.missing_images: set[str] = set()  # whoever asks for one of them is refused
         self.made: Counter[str] = Counter()  # how often each name was asked for: above one is a restart on Azure
         self.asked_to_go: Counter[str] = Counter()
         self._made = 0
@@ -156,6 +157,8 @@ class MemoryFleet:
         self._meet("create", request.name)
         body = json.loads(request.body)
         region = body["location"]
+        if images := self.missing_images & {c["properties"]["image"] for c in body["properties"]["containers"]}:
+            raise Refused(f"The image '{images.pop()}' is not accessible.", code="InaccessibleImage")
         if self._used(region) >= self.capacity[region] and request.name not in self._present():
             raise OutOfCapacity(f"no room in {region}", code="ContainerGroupQuotaReached")
         self.made[request.name] += 1
@@ -236,6 +239,9 @@ def _shown(held: Held, at: float) -> GroupDetail:
         detail=held.detail,
         exit_code=held.exit_code,
         restart_count=held.restart_count,
+        pulling_at=held.created_at + 2 if started else None,
+        pulled_at=held.created_at + (held.started_at - held.created_at) / 2 if started else None,
+        started_at=held.started_at if started else None,
     )
 
 

@@ -15,10 +15,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from scaler.config import SignalText
+from scaler.config import Config, SignalText
 from scaler.errors import BadSetting
 from scaler.files import read_services
 from scaler.managed import Managed, World
+from scaler.ports import Fleet
 from scaler.settings import Settings
 from scaler.signals import signal_name
 from scaler.tick import Scaler
@@ -63,13 +64,13 @@ def connect(settings: Settings) -> Scaler:
     """The scaler that the settings describe; nothing is sent yet. ``scaler.world.close()`` ends its connections.
     Raises ``BadSetting`` for a configuration or a template that cannot be used."""
     config, managed = read_services(settings.config_file, settings.template_values)
+    _check_places(settings, config)
     clients = _Clients(settings)
     sources = {m.name: clients.sources(m) for m in managed}
     return Scaler(config, managed, _world(settings, clients, sources))
 
 
 def _world(settings: Settings, clients: _Clients, sources: Mapping[str, Mapping[str, Source]]) -> Connected:
-    from scaler.azure.container_groups import ContainerGroups  # noqa: PLC0415
     from scaler.azure.replica_stats import ReplicaStats  # noqa: PLC0415
     from scaler.azure.signal_sources import read_all  # noqa: PLC0415
 
@@ -79,7 +80,7 @@ def _world(settings: Settings, clients: _Clients, sources: Mapping[str, Mapping[
     replicas = ReplicaStats(settings.replica_token)
     return Connected(
         store=clients.table(),
-        fleet=ContainerGroups(clients.arm, settings.resource_group),
+        fleet=_fleet(settings, clients),
         replicas=replicas,
         mint=mint,
         stopwatch=time.perf_counter,
@@ -88,6 +89,31 @@ def _world(settings: Settings, clients: _Clients, sources: Mapping[str, Mapping[
         replica_token=settings.replica_token,
         closers=(*clients.closers, replicas.close),
     )
+
+
+def _check_places(settings: Settings, config: Config) -> None:
+    for name, service in config.services.items():
+        for i, region in enumerate(service.regions):
+            place = region.partition("@")[2]
+            if place and place not in settings.places:
+                raise BadSetting(
+                    f"{Path(settings.config_file).name}: services.{name}.regions[{i}]: {region}: there is no place "
+                    f"{place!r}; name it in AUTOSCALER_PLACES"
+                )
+
+
+def _fleet(settings: Settings, clients: _Clients) -> Fleet:
+    from scaler.azure.container_groups import ContainerGroups  # noqa: PLC0415
+    from scaler.azure.places import Places  # noqa: PLC0415
+
+    home = ContainerGroups(clients.arm, settings.resource_group)
+    if not settings.places:
+        return home
+    others = {
+        name: ContainerGroups(clients.arm_of(place.subscription_id), place.resource_group)
+        for name, place in settings.places.items()
+    }
+    return Places({"": home, **others})
 
 
 @asynccontextmanager
@@ -121,6 +147,7 @@ class _Clients:
         self._settings = settings
         self._credential = _credential(settings)
         self.closers: list[Close] = [self._credential.close]
+        self._arms: dict[str, ContainerInstanceManagementClient] = {}
         self._options: dict[str, Any] = {
             "retry_total": 0,
             "connection_timeout": CONNECT_LIMIT_S,
@@ -137,12 +164,21 @@ class _Clients:
 
     @cached_property
     def arm(self) -> ContainerInstanceManagementClient:
+        return self.arm_of(self._settings.subscription_id)
+
+    def arm_of(self, subscription_id: str) -> ContainerInstanceManagementClient:
+        """A client for one subscription; places of the same one share it."""
+        if subscription_id not in self._arms:
+            self._arms[subscription_id] = self._arm(subscription_id)
+        return self._arms[subscription_id]
+
+    def _arm(self, subscription_id: str) -> ContainerInstanceManagementClient:
         from azure.mgmt.containerinstance.aio import ContainerInstanceManagementClient  # noqa: PLC0415
 
         endpoint = self._settings.arm_endpoint
         client = ContainerInstanceManagementClient(
             self._credential,
-            self._settings.subscription_id,
+            subscription_id,
             base_url=endpoint,
             credential_scopes=[f"{endpoint}/.default"],
             **self._options,

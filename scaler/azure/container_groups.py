@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 from azure.core.exceptions import AzureError, HttpResponseError
@@ -158,6 +159,7 @@ def _shown(group: models.ContainerGroup) -> GroupDetail:
     ended = next((state for state in (now, before) if state is not None and state.exit_code is not None), None)
     events: list[Any] = [*((view.events if view else None) or ()), *((inner.events if inner else None) or ())]
     events.sort(key=lambda event: (event.last_timestamp is not None, event.last_timestamp))
+    first = {str(event.name): event.first_timestamp for event in reversed(events)}
     return GroupDetail(
         name=str(group.name),
         provisioning_state=group.provisioning_state or "",
@@ -167,4 +169,11 @@ def _shown(group: models.ContainerGroup) -> GroupDetail:
         exit_code=ended.exit_code if ended else None,
         restart_count=(inner.restart_count if inner else None) or 0,
         events=tuple(f"{event.name}: {event.message}" for event in events),
+        pulling_at=_epoch(first.get("Pulling")),
+        pulled_at=_epoch(first.get("Pulled")),
+        started_at=_epoch(first.get("Started") or (now.start_time if now else None)),
     )
+
+
+def _epoch(at: datetime | None) -> float | None:
+    return at.timestamp() if at is not None else None

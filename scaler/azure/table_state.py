@@ -1,7 +1,7 @@
 """State and decisions in Azure Table Storage: one query to load a service, one transaction to save it.
 
-Table ``state`` has a partition a service, with the rows ``service`` (its ETag is the fence), ``pin``, ``front``, a
-``replica-<name>`` for each replica and a ``past-<hour>`` for each hour that is over.
+Table ``state`` has a partition a service, with the rows ``service`` (its ETag is the fence), ``pin``, ``front``,
+``rollout``, a ``replica-<name>`` for each replica and a ``past-<hour>`` for each hour that is over.
 Table ``decisions`` has a row a tick, in order of time.
 
 A transaction takes 100 rows. A larger save becomes several, and each of them rewrites the service row under the fence,
@@ -28,7 +28,7 @@ from scaler.azure.failures import told, unavailable
 from scaler.azure.table_rows import Row, from_row, to_row
 from scaler.errors import Conflict, Unavailable
 from scaler.model import Front, Phase, Pin, Replica
-from scaler.ports import Changes, DecisionRow, ServiceRow, Stored, outgoing
+from scaler.ports import Changes, DecisionRow, RolloutRow, ServiceRow, Stored, outgoing
 
 if TYPE_CHECKING:
     from azure.core.async_paging import AsyncPageIterator
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 CALL_LIMIT_S = 10.0
 ROWS_A_TRANSACTION = 100
 STATE, DECISIONS = "state", "decisions"
-REPLICA, PAST = "replica-", "past-"  # a tick reads from `pin` on, and so no past
+REPLICA, ROLLOUT, PAST = "replica-", "rollout", "past-"  # a tick reads from `pin` on, and so no past
 FIRST_SPAN_MS = 900_000  # how far back the newest decisions are looked for at first; doubled until there are enough
 LAST_MS = 10**15 - 1
 OF_THE_KEY = frozenset({"name", "etag"})
@@ -80,10 +80,11 @@ class TableState:
             etag = _etag(replies[0])
             etags |= {str(op[1]["RowKey"]): r.get("etag", "") for op, r in zip(batch, replies[1:], strict=True)}
         written = {r.name: replace(r, etag=etags[REPLICA + r.name]) for r in changes.written}
+        rolling = replace(changes.rollout, etag=etags[ROLLOUT]) if changes.rollout else stored.rollout
         gone = {r.name for r in changes.removed}
         kept_rows = (r for r in stored.replicas if r.name not in gone and r.name not in written)
         replicas = sorted((*kept_rows, *written.values()), key=lambda r: r.name)
-        return replace(stored, row=row, etag=etag, replicas=tuple(replicas))
+        return replace(stored, row=row, etag=etag, rollout=rolling, replicas=tuple(replicas))
 
     async def _transaction(self, operations: Sequence[Operation], what: str) -> Sequence[Mapping[str, Any]]:
         return await self._call(lambda: self._state.submit_transaction(operations), what)
@@ -97,6 +98,10 @@ class TableState:
             f"replica {replica.name}",
         )
         return replace(replica, etag=_etag(reply))
+
+    async def write_rollout(self, service: str, row: RolloutRow) -> RolloutRow:
+        (reply,) = await self._transaction([_rollout_operation(service, row)], f"the rollout of {service}")
+        return replace(row, etag=_etag(reply))
 
     async def write_front(self, service: str, front: Front) -> None:
         row = to_row(service, "front", front)
@@ -251,7 +256,7 @@ def _failure(what: str, error: AzureError) -> Exception:
 
 def _stored(service: str, rows: Sequence[Any]) -> Stored:
     by_key = {str(row["RowKey"]): row for row in rows}
-    own, pin, front = by_key.get("service"), by_key.get("pin"), by_key.get("front")
+    own, pin, front, rolling = (by_key.get(key) for key in ("service", "pin", "front", ROLLOUT))
     replicas = (
         from_row(STATE, row, Replica, name=key.removeprefix(REPLICA), etag=_etag(row.metadata))
         for key, row in by_key.items()
@@ -264,6 +269,7 @@ def _stored(service: str, rows: Sequence[Any]) -> Stored:
         pin=from_row(STATE, pin, Pin) if pin is not None else None,
         pin_etag=_etag(pin.metadata) if pin is not None else None,
         front=from_row(STATE, front, Front) if front is not None else None,
+        rollout=from_row(STATE, rolling, RolloutRow, etag=_etag(rolling.metadata)) if rolling is not None else None,
         replicas=tuple(sorted(replicas, key=lambda r: r.name)),
     )
 
@@ -286,7 +292,13 @@ def _operations(stored: Stored, changes: Changes) -> list[Operation]:
         )
         for replica in changes.removed
     ]
-    return [operation for _, operation in sorted([*written, *removed], key=lambda pair: pair[0])]
+    rolling = [(False, _rollout_operation(stored.service, changes.rollout))] if changes.rollout else []
+    return [operation for _, operation in sorted([*rolling, *written, *removed], key=lambda pair: pair[0])]
+
+
+def _rollout_operation(service: str, row: RolloutRow) -> Operation:
+    columns = to_row(service, ROLLOUT, row, leave_out=OF_THE_KEY)
+    return _fenced("update" if row.etag else "create", columns, row.etag)
 
 
 def _endpoint(replica: Replica | None) -> tuple[str, int] | None:

@@ -159,6 +159,35 @@ def schedule(
 
 @app.command()
 @ending
+def rollout(
+    service: Service,
+    *,
+    undo: Annotated[bool, typer.Option("--undo", help="Back to the version before.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="The version of the template file once more.")] = False,
+    to: Annotated[str | None, typer.Option(help="With --undo: back to this version.", show_default=False)] = None,
+    reason: Reason = "",
+    actor: Actor = "",
+    as_json: Json = False,
+) -> None:
+    """Which version of the template runs and which should; go back, or try again."""
+    from scaler.cli import show  # noqa: PLC0415
+
+    if undo and retry:
+        complain("rollout: give --undo or --retry, not both")
+        raise typer.Exit(BAD_INPUT)
+    if to is not None and not undo:
+        complain("rollout: --to goes with --undo")
+        raise typer.Exit(BAD_INPUT)
+    if undo or retry:
+        asked = {"action": "undo" if undo else "retry", "reason": reason, "actor": actor}
+        body = client().call("POST", "services", service, "rollout", body=asked | ({"to": to} if to else {}))
+    else:
+        body = client().get("services", service, "rollout")
+    show.told(body, as_json=as_json, view=None if as_json else show.rollout(body))
+
+
+@app.command()
+@ending
 def tick(service: Service, reason: Reason = "", actor: Actor = "", as_json: Json = False) -> None:
     """Tick a service now."""
     _post(service, "tick", {"reason": reason, "actor": actor}, as_json=as_json)

@@ -150,6 +150,21 @@ def schedule(body: Json) -> Table:
     return made
 
 
+def rollout(body: Json) -> RenderableType:
+    """The versions of a service, newest first, and how far a rollout is."""
+    from rich.console import Group  # noqa: PLC0415
+
+    because = f" ({plain(body['because'])})" if body["because"] else ""
+    head = f"[bold]{plain(body['service'])}[/]: {body['phase']}{because}; {plain(body['progress'])}"
+    made = table("version", "image", "replicas:r", "ready:r", "first seen", "ran well since", "")
+    for v in body["versions"]:
+        marks = [word for word in ("target", "good", "configured") if body[word] == v["version"]]
+        told = ", ".join([*marks, *([plain(v["ended"])] if v["ended"] else [])])
+        row = (plain(v["version"]), plain(v["image"]), str(v["replicas"]), str(v["ready"]))
+        made.add_row(*row, local(v["at"]), local(v["good_at"]), told)
+    return Group(head, made)
+
+
 def effect(body: Json) -> str:
     """What a change led to."""
     happened, name = body["effect"], f"[bold]{plain(body['service'])}[/]"

@@ -41,6 +41,7 @@ def app(
         _route("/services", GET=reading.services),
         _route(one, GET=reading.service),
         _route(f"{one}/pin", GET=reading.pin, PUT=changing.put_pin, DELETE=changing.delete_pin),
+        _route(f"{one}/rollout", GET=reading.rollout, POST=changing.rollout),
         _route(f"{one}/decisions", GET=reading.decisions),
         _route(f"{one}/explain", GET=reading.explain),
         _route(f"{one}/schedule", GET=reading.schedule),

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
+from scaler import rollout
+from scaler.errors import BadSetting
 from scaler.model import Pin
 from scaler.ports import Stored
 from scaler.web import views
@@ -33,6 +36,15 @@ log = logging.getLogger("scaler.audit")
 class Reasoned(Struct, forbid_unknown_fields=True, kw_only=True):
     """An optional body of the changes that need none."""
 
+    reason: str = ""
+    actor: str | None = None
+
+
+class RolloutBody(Struct, forbid_unknown_fields=True, kw_only=True):
+    """``POST services/{s}/rollout``; ``to`` is the version an undo goes back to."""
+
+    action: Literal["undo", "retry"]
+    to: str | None = None
     reason: str = ""
     actor: str | None = None
 
@@ -109,6 +121,31 @@ class Changing:
         return answer(
             {"service": name, "removed": removed, "effect": effect}, 200 if effect["outcome"] == "saved" else 202
         )
+
+    async def rollout(self, request: Request) -> Response:
+        """Go back to an earlier version, or try the one of the template file once more."""
+        scaler, now = self._scaler(), self._clock()
+        name = known(scaler, request.path_params["service"])
+        raw = await read_json(request)
+        body = convert({} if raw is None else raw, RolloutBody, "body")
+        who = actor(request, body.actor, access=self._access)
+        stored = await scaler.store.load(name)
+        before = rollout.read(stored.rollout.data if stored.rollout else None)
+        if before is None or stored.rollout is None:
+            raise Problem(404, "no-rollout", f"{name} has no versions yet: nothing was ever made from a template.")
+        reason = line(body.reason, "reason")
+        try:
+            if body.action == "undo":
+                after = rollout.undone(before, now, by=who, reason=reason, to=body.to)
+            else:
+                after = rollout.retried(before, now, by=who)
+        except BadSetting as error:
+            raise Problem(409, "no-such-turn", f"{str(error)[0].upper()}{str(error)[1:]}.") from error
+        await scaler.store.write_rollout(name, replace(stored.rollout, data=msgspec.msgpack.encode(after)))
+        self._audit(body.action, name, who, reason, target=after.target)
+        effect = await self._tick(scaler, name, "admin")
+        shown = views.rollout_view(name, await scaler.store.load(name))
+        return answer(shown | {"effect": effect}, 200 if effect["outcome"] == "saved" else 202)
 
     async def tick(self, request: Request) -> Response:
         return await self._ticked(request, "admin")

@@ -183,6 +183,30 @@ def _pin() -> Json:
     }
 
 
+def _rollout() -> Json:
+    return {
+        "/services/{service}/rollout": {
+            "parameters": [SERVICE],
+            "get": {
+                "operationId": "showRollout",
+                "summary": "Which version of the template runs, which one should, and the versions there were",
+                "responses": {"200": _ok("Rollout", "The versions."), **_problems(404)},
+            },
+            "post": {
+                "operationId": "turnRollout",
+                "summary": "Go back to an earlier version, or try the one of the template file once more",
+                "parameters": [{"$ref": "#/components/parameters/actor"}],
+                "requestBody": _body("RolloutBody", required=True),
+                "responses": {
+                    "200": _ok("RolloutEffect", "Done, and ticked."),
+                    "202": _ok("RolloutEffect", "Written; the next tick acts on it."),
+                    **_problems(400, 404, 409, 412, 413, 415, 422),
+                },
+            },
+        }
+    }
+
+
 def _ticks() -> Json:
     def post(operation: str, summary: str) -> Json:
         return {
@@ -304,7 +328,7 @@ def document() -> Json:
         },
         "servers": [{"url": "/api"}],
         "security": [{"key": []}],
-        "paths": {**_reads(), **_pin(), **_ticks(), **_webhooks(), **_open()},
+        "paths": {**_reads(), **_pin(), **_rollout(), **_ticks(), **_webhooks(), **_open()},
         "components": {
             "securitySchemes": {"key": {"type": "apiKey", "in": "header", "name": "x-functions-key"}},
             "parameters": {

@@ -75,6 +75,11 @@ class Reading:
             return Response(status_code=304, headers=headers)
         return answer({"service": name, "pin": views.pin_view(pin)}, headers=headers)
 
+    async def rollout(self, request: Request) -> Response:
+        scaler = self._scaler()
+        name = known(scaler, request.path_params["service"])
+        return answer(views.rollout_view(name, await scaler.store.load(name)))
+
     async def decisions(self, request: Request) -> Response:
         scaler, now = self._scaler(), self._clock()
         name = known(scaler, request.path_params["service"])

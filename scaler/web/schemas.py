@@ -103,6 +103,27 @@ SCHEMAS: Json = {
         "examples": [{"replicas": 3, "for": "2h", "reason": "product launch"}],
     },
     "Reasoned": {"type": "object", "properties": {"reason": LINE, "actor": LINE}, "additionalProperties": False},
+    "RolloutBody": {
+        "type": "object",
+        "properties": {
+            "action": {"enum": ["undo", "retry"]},
+            "to": _or_null(TEXT) | {"description": "The version to go back to; the good one before when not given."},
+            "reason": LINE,
+            "actor": LINE,
+        },
+        "required": ["action"],
+        "additionalProperties": False,
+        "examples": [{"action": "undo", "reason": "wrong labels"}],
+    },
+    "Version": _object(
+        version=TEXT,
+        image=TEXT,
+        at=TIME,
+        good_at=_or_null(TIME),
+        ended=TEXT,
+        replicas=COUNT,
+        ready=COUNT,
+    ),
     "Effect": _object(
         outcome=TEXT,
         desired=_or_null(COUNT),
@@ -120,6 +141,21 @@ SCHEMAS: Json = {
         status={"enum": ["ok", "stale"]}, oldest_tick_age_s=_or_null({"type": "number"}), limit_s={"type": "number"}
     ),
 }
+
+_ROLLOUT: dict[str, Json] = {
+    "service": TEXT,
+    "phase": {"enum": ["steady", "rolling", "returning"]},
+    "since": _or_null(TIME),
+    "configured": _or_null(TEXT),
+    "target": _or_null(TEXT),
+    "good": _or_null(TEXT),
+    "proven": FLAG,
+    "because": TEXT,
+    "progress": TEXT,
+    "versions": _list(_ref("Version")),
+}
+SCHEMAS["Rollout"] = _object(**_ROLLOUT)
+SCHEMAS["RolloutEffect"] = _object(**_ROLLOUT, effect=_ref("Effect"))
 
 _SUMMARY: dict[str, Json] = {
     "service": TEXT,

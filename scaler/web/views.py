@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Struct
 
+from scaler import rollout
 from scaler.alternatives import alternatives
 from scaler.config import Service
 from scaler.foresight import Foresight
@@ -114,6 +115,36 @@ def replica_view(replica: Replica) -> Json:
         "ready_at": iso(replica.ready_at),
         "silent_since": iso(replica.silent_since),
         "because": replica.because,
+    }
+
+
+def rollout_view(name: str, stored: Stored) -> Json:
+    """Which version runs, which should, and the versions there were, newest first."""
+    now = rollout.read(stored.rollout.data if stored.rollout else None)
+    count = Counter(r.template for r in stored.replicas)
+    ready = Counter(r.template for r in stored.replicas if r.phase is Phase.READY)
+    return {
+        "service": name,
+        "phase": now.phase if now else "steady",
+        "since": iso(now.since) if now else None,
+        "configured": now.configured if now else None,
+        "target": now.target if now else None,
+        "good": (now.good or None) if now else None,
+        "proven": now.proven if now else False,
+        "because": now.because if now else "",
+        "progress": rollout.progress(now, stored.replicas) if now else "There was no tick yet",
+        "versions": [
+            {
+                "version": v.hash,
+                "image": v.image,
+                "at": iso(v.at),
+                "good_at": iso(v.good_at),
+                "ended": v.ended,
+                "replicas": count[v.hash],
+                "ready": ready[v.hash],
+            }
+            for v in reversed(now.versions if now else ())
+        ],
     }
 
 

@@ -14,7 +14,7 @@ from scaler.azure import table_state
 from scaler.azure.table_state import TableState
 from scaler.errors import Conflict, Unavailable
 from scaler.model import Front, Phase, Pin, Replica
-from scaler.ports import Calls, Changes, DecisionRow, ServiceRow, Store, Stored
+from scaler.ports import Calls, Changes, DecisionRow, RolloutRow, ServiceRow, Store, Stored
 from tests.azurite import Azurite, missing_azurite
 from tests.memory_store import MemoryStore
 
@@ -374,3 +374,29 @@ async def test_storage_that_is_away_is_unavailable(tables: TableServiceClient, a
     finally:
         azurite.start()
     assert await store.load(service) == Stored(service=service)
+
+
+async def test_the_rollout_is_saved_with_the_service_and_loaded_with_it(store: Store, service: str) -> None:
+    big = bytes(range(256)) * 1000  # more than one column holds
+    saved = await store.save(Stored(service=service), service_row(), Changes(rollout=RolloutRow(data=big)))
+    loaded = await store.load(service)
+    assert loaded.rollout is not None
+    assert loaded.rollout.data == big
+    assert saved.rollout == loaded.rollout
+    kept = await store.save(loaded, service_row(), Changes())
+    assert kept.rollout == loaded.rollout == (await store.load(service)).rollout
+
+
+async def test_a_rollout_written_by_somebody_else_meanwhile_stops_the_save(store: Store, service: str) -> None:
+    await store.save(Stored(service=service), service_row(b"first"), Changes(rollout=RolloutRow(data=b"a")))
+    loaded = await store.load(service)
+    assert loaded.rollout is not None
+    written = await store.write_rollout(service, replace(loaded.rollout, data=b"b"))
+    with pytest.raises(Conflict):
+        await store.save(loaded, service_row(b"second"), Changes(rollout=replace(loaded.rollout, data=b"c")))
+    with pytest.raises(Conflict):
+        await store.write_rollout(service, loaded.rollout)
+    now = await store.load(service)
+    assert now.rollout == written
+    assert now.row is not None
+    assert now.row.memory == b"first"

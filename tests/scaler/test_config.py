@@ -41,7 +41,10 @@ def test_a_good_file_gives_typed_values_and_defaults() -> None:
             "services: {iris: {schedule: {rules: [{days: mon, from: 5}]}}}",
             "f.yaml: services.iris.schedule.rules[0].from: expected `str | null`, got `int`",
         ),
-        ("services: {iris: {surge: 0, replicas: {max: 1}}}", "f.yaml: services.iris.surge: with surge 0 and max 1"),
+        (
+            "services: {iris: {rollout: {surge: 0}, replicas: {max: 1}}}",
+            "f.yaml: services.iris.rollout.surge: with surge 0 and max 1",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_with_file_path_and_expectation(text: str, says: str) -> None:

@@ -199,3 +199,87 @@ def test_ready_replicas_are_never_drained_below_desired(fleet: list[Replica], de
     ready = sum(r.phase is P.READY for r in fleet)
     outcome = planned(desired, *fleet, by=rules(max=6))
     assert sum(r.phase is P.READY for r in outcome.replicas) >= min(ready, desired)
+
+
+# ---------------------------------------------------------------- a version on trial
+
+TRIAL = rules(proven=False, fallback="t0", max=10)
+
+
+def of(outcome: Plan, template: str) -> list[str]:
+    return sorted(r.phase.value for r in outcome.replicas if r.template == template)
+
+
+def test_a_version_on_trial_replaces_nothing_however_ready_it_is() -> None:
+    old = [replica("a", template="t0"), replica("b", template="t0")]
+    outcome = planned(2, *old, replica("n"), by=TRIAL)
+    assert phases(outcome) == {"a": "ready", "b": "ready", "n": "ready"}
+    assert did(outcome) == []
+
+
+def test_load_during_a_trial_is_met_with_the_last_good_version() -> None:
+    outcome = planned(5, replica("a", template="t0"), replica("n", P.STARTING), by=TRIAL)
+    assert of(outcome, "t0") == ["intended"] * 4 + ["ready"]
+    assert of(outcome, "t1") == ["starting"]
+
+
+def test_scale_in_during_a_trial_takes_the_old_and_keeps_as_many_as_desired() -> None:
+    old = [replica(name, template="t0") for name in "abc"]
+    outcome = planned(2, *old, replica("n"), by=TRIAL)
+    assert of(outcome, "t0") == ["draining", "ready", "ready"]
+    assert of(outcome, "t1") == ["ready"]
+
+
+def test_a_trial_of_several_is_as_large_as_the_surge() -> None:
+    old = [replica(name, template="t0") for name in "abcd"]
+    outcome = planned(4, *old, by=rules(proven=False, fallback="t0", surge=3))
+    assert of(outcome, "t1") == ["intended"] * 3
+
+
+def test_without_surge_the_room_below_max_is_used_before_a_replica_is_given_up() -> None:
+    outcome = planned(1, replica("a", template="t0"), by=rules(proven=False, fallback="t0", surge=0))
+    assert phases(outcome) == {"a": "ready", "new-0": "intended"}
+
+
+def test_without_surge_and_room_one_old_replica_makes_room_and_no_second() -> None:
+    by = rules(proven=False, fallback="t0", surge=0, max=3)
+    old = [replica(name, template="t0") for name in "abc"]
+    assert of(planned(3, *old, by=by), "t0") == ["draining", "ready", "ready"]
+    room = planned(3, *old[:2], by=by)
+    assert (of(room, "t0"), of(room, "t1")) == (["ready", "ready"], ["intended"])
+    trial = planned(3, *old[:2], replica("n"), by=by)
+    assert (of(trial, "t0"), of(trial, "t1")) == (["ready", "ready"], ["ready"])
+
+
+def test_at_zero_there_is_nothing_to_compare_with_so_the_new_version_is_made() -> None:
+    assert of(planned(2, by=TRIAL), "t1") == ["intended", "intended"]
+
+
+def test_a_bad_version_is_drained_first_when_it_is_taken_back() -> None:
+    by = rules(template="t0", proven=True)
+    outcome = planned(2, replica("a", template="t0"), replica("b", template="t0"), replica("bad"), by=by)
+    assert phases(outcome) == {"a": "ready", "b": "ready", "bad": "draining"}
+
+
+@given(ANY_FLEET, st.integers(0, 6), st.integers(0, 3), st.booleans(), st.booleans())
+def test_no_rollout_leaves_fewer_ready_than_desired_unless_there_is_no_room(
+    fleet: list[Replica], desired: int, surge: int, proven: bool, fallback: bool
+) -> None:
+    by = rules(max=6, surge=surge, proven=proven, fallback="t0" if fallback else None)
+    outcome = planned(desired, *fleet, by=by)
+    before = sum(r.phase is P.READY for r in fleet)
+    after = sum(r.phase is P.READY for r in outcome.replicas)
+    no_room = surge == 0 and desired == 6
+    assert after >= min(before, desired) - no_room
+    new = [r for r in outcome.replicas if r.name.startswith("new")]
+    assert not new or len(outcome.replicas) <= 6 + surge
+
+
+@given(ANY_FLEET, st.integers(0, 6), st.integers(1, 3))
+def test_a_trial_never_has_more_new_replicas_than_the_surge_while_old_ones_serve(
+    fleet: list[Replica], desired: int, surge: int
+) -> None:
+    outcome = planned(desired, *fleet, by=rules(max=6, surge=surge, proven=False, fallback="t0"))
+    made = [r for r in outcome.replicas if r.name.startswith("new") and r.template == "t1"]
+    old = [r for r in fleet if r.template == "t0" and r.phase in (P.INTENDED, P.CREATING, P.STARTING, P.READY)]
+    assert not old or len(made) <= surge

@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+from collections import Counter
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
-from scaler.errors import OutOfCapacity, Refused, Unavailable
-from scaler.model import Phase
+from scaler.errors import Conflict, OutOfCapacity, Refused, Unavailable
+from scaler.model import Phase, Pin
 from scaler.ports import Changes
+from scaler.rollout import Rollout, read, undone
 from tests.builders import front
 from tests.scaler.ticking import SERVICE, TEMPLATE, Ticking
 
@@ -246,6 +249,159 @@ async def test_a_template_that_does_not_start_never_takes_the_last_good_replica(
     for _ in range(60):
         await ticking.tick()
     assert (await ticking.phases())[good] is Phase.READY
+
+
+# ---------------------------------------------------------------- rollouts
+
+SECOND = TEMPLATE.replace("inference:1", "inference:2")
+LARGE = f"services:\n  iris:{SERVICE}    rollout: {{gate_s: 10}}\n"
+
+
+async def rolled(ticking: Ticking) -> Rollout:
+    stored = await ticking.world.store.load("iris")
+    found = read(stored.rollout.data if stored.rollout else None)
+    assert found is not None
+    return found
+
+
+async def images(ticking: Ticking) -> list[str]:
+    """The images of what is ready, by the groups that Azure holds."""
+    ready = [name for name, phase in (await ticking.phases()).items() if phase is Phase.READY]
+    bodies = [ticking.world.fleet.held[name].body["properties"] for name in ready]
+    return sorted(body["containers"][0]["properties"]["image"].rpartition(":")[2] for body in bodies)
+
+
+async def settled(number: int) -> Ticking:
+    """A service whose first version has proved itself."""
+    ticking = Ticking(services=LARGE)
+    ticking.front = front(applied_version=10_000)
+    await ticking.pin(number)
+    await ticking.ticks_until(Phase.READY, number)
+    await ticking.tick()
+    assert (await rolled(ticking)).phase == "steady"
+    return ticking
+
+
+async def test_a_bad_image_is_taken_back_and_load_is_met_with_the_good_version_meanwhile() -> None:
+    ticking = await settled(1)
+    ticking.world.fleet.missing_images.add("example.azurecr.io/inference:2")
+    ticking.deploy(LARGE, SECOND)
+    await ticking.tick()
+    await ticking.pin(3)
+    for _ in range(12):
+        await ticking.tick()
+        assert len(await images(ticking)) >= 1
+    assert await images(ticking) == ["1", "1", "1"]
+    after = await rolled(ticking)
+    assert (after.phase, after.target) == ("steady", after.good)
+    memory = await ticking.scaler.memory("iris")
+    assert memory is not None
+    assert {"rollout_returned", "image_pull"} <= {c.name for c in memory.conditions}
+
+
+async def test_what_a_bad_version_leaves_behind_is_cleared_away() -> None:
+    ticking = await settled(2)
+    ticking.deploy(f"{LARGE}    start: {{deadline_s: 60}}\n", SECOND)
+    ticking.world.fleet.load_delay_s = lambda _: 1e9
+    for _ in range(40):
+        await ticking.tick()
+        assert await images(ticking) == ["1", "1"]
+    assert len(ticking.world.fleet.held) == 2
+
+
+async def test_a_good_version_replaces_the_old_one_and_the_history_keeps_both() -> None:
+    ticking = await settled(2)
+    ticking.deploy(LARGE, SECOND)
+    for _ in range(40):
+        await ticking.tick()
+        assert len(await images(ticking)) >= 2
+    assert await images(ticking) == ["2", "2"]
+    after = await rolled(ticking)
+    assert [(v.image[-1], v.ended) for v in after.versions] == [("1", ""), ("2", "")]
+
+
+async def test_an_undo_brings_the_old_version_back_though_its_template_is_no_longer_there() -> None:
+    ticking = await settled(1)
+    ticking.deploy(LARGE, SECOND)
+    for _ in range(20):
+        await ticking.tick()
+    assert await images(ticking) == ["2"]
+    stored = await ticking.world.store.load("iris")
+    assert stored.rollout is not None
+    back = undone(await rolled(ticking), ticking.world.clock(), by="anna", reason="")
+    await ticking.world.store.write_rollout("iris", replace(stored.rollout, data=msgspec.msgpack.encode(back)))
+    for _ in range(20):
+        await ticking.tick()
+        assert len(await images(ticking)) >= 1
+    assert await images(ticking) == ["1"]
+    assert "planted-secret" not in repr(stored.rollout)
+
+
+async def test_of_an_undo_and_a_tick_at_once_one_wins() -> None:
+    ticking = await settled(1)
+    stored = await ticking.world.store.load("iris")
+    assert stored.rollout is not None
+    await ticking.world.store.write_rollout("iris", stored.rollout)
+    with pytest.raises(Conflict):
+        await ticking.world.store.write_rollout("iris", stored.rollout)
+
+
+async def test_creations_stop_at_what_azure_takes_and_go_on_in_the_next_region() -> None:
+    ticking = Ticking(services=f"services:\n  iris:{SERVICE.replace('max: 4', 'max: 400')}")
+    ticking.world.fleet.capacity["westeurope"] = ticking.world.fleet.capacity["northeurope"] = 1000
+    await ticking.pin(200)
+    for _ in range(3):
+        await ticking.tick(1)
+    made = Counter(held.region for held in ticking.world.fleet.held.values())
+    assert made == {"westeurope": 95, "northeurope": 95}
+    memory = await ticking.scaler.memory("iris")
+    assert memory is not None
+    assert [c.name for c in memory.conditions] == ["rate_budget", "rate_budget"]
+    for _ in range(30):
+        await ticking.tick(15)
+    assert len(ticking.world.fleet.held) == 200
+
+
+async def test_services_share_what_azure_takes() -> None:
+    text = SERVICE.replace("max: 4", "max: 400").replace(", northeurope", "")
+    ticking = Ticking(services=f"services:\n  iris:{text}\n  digits:{text}")
+    ticking.world.fleet.capacity["westeurope"] = 1000
+    for service in ("iris", "digits"):
+        pin = Pin(min=80, max=80, since=ticking.world.clock())
+        await ticking.world.store.write_pin(service, pin, etag=None)
+    await ticking.tick()
+    assert len(ticking.world.fleet.held) == 95
+
+
+async def test_a_delete_that_azure_throttles_waits_as_long_as_it_says() -> None:
+    ticking = await running(1)
+    ticking.world.faults.add("delete", Unavailable("throttled", retry_after_s=100.0), times=1)
+    (name,) = ticking.world.fleet.held
+    ticking.world.fleet.held[name].state = "Stopped"
+    ticking.world.server(name).silent = True
+    await ticking.ticks_until(Phase.DELETING, 1)
+    at = ticking.world.clock()
+    for _ in range(30):
+        await ticking.tick(5)
+        if name not in ticking.world.fleet.held:
+            break
+    assert 100 <= ticking.world.clock() - at <= 110
+
+
+async def test_the_phases_of_a_start_are_remembered() -> None:
+    ticking = await running(1)
+    memory = await ticking.scaler.memory("iris")
+    assert memory is not None
+    (start,) = memory.starts
+    assert start.total_s == 30.0
+    assert start.process_s is not None
+
+
+async def test_a_service_whose_turn_does_not_come_is_first_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticking = Ticking(services=f"services:\n  iris:{SERVICE}\n  digits:{SERVICE}")
+    monkeypatch.setattr("scaler.tick.TICK_LIMIT_S", -1.0)
+    report = await ticking.tick()
+    assert report.outcome.startswith("unavailable: the tick took longer")
 
 
 async def test_a_decision_row_keeps_calls_and_time_and_no_secret() -> None:

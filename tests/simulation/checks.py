@@ -112,7 +112,7 @@ class Checks:
         """Of all settings that an instance may act by."""
         rolling = any(r.template != row.template for r in rows)
         known = [s for i in self._history.instances if (s := i.config.services.get(service)) is not None]
-        return max(s.replicas.max + (s.surge if rolling else 0) for s in known)
+        return max(s.replicas.max + (s.rollout.surge if rolling else 0) for s in known)
 
     def deletes(self, name: str) -> None:
         """A DELETE arrives at Azure."""
@@ -194,7 +194,7 @@ class Checks:
     def _ceiling(self, was: dict[str, Replica], rows: dict[str, Replica], service: Service, instance: Instance) -> None:
         new = [n for n, r in rows.items() if n not in was and r.phase is Phase.INTENDED]
         rolling = any(r.template != instance.template.hash for r in rows.values())
-        most = service.replicas.max + (service.surge if rolling else 0)
+        most = service.replicas.max + (service.rollout.surge if rolling else 0)
         if new and len(rows) > most:
             phases = sorted(str(r.phase) for r in rows.values())
             self.violated("never above max and surge", f"{len(rows)} rows for {most}: {phases}")
@@ -216,7 +216,7 @@ class Checks:
         drained = _scaled_in(was, rows)
         ready = sum(r.phase is Phase.READY for r in rows.values())
         rolling = any(r.template != instance.template.hash for r in was.values())
-        if drained and ready < desired - (1 if rolling and service.surge == 0 else 0):
+        if drained and ready < desired - (1 if rolling and service.rollout.surge == 0 else 0):
             self.violated("never below desired by our own act", f"{drained} drain, {ready} ready are left of {desired}")
 
     def _order(self, was: dict[str, Replica], rows: dict[str, Replica], record: TickRecord, instance: Instance) -> None:

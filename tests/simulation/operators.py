@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from scaler.config import Bounds, Config, ScaleIn, Service, Start, Target
+from scaler.config import Bounds, Config, RolloutText, ScaleIn, Service, Start, Target
 from scaler.model import Pin
 from scaler.template import Template
 from tests.simulation.azure import BAD_IMAGE
@@ -58,7 +58,7 @@ class Operators:
                 window_s=random.choice((30.0, 90.0)), drain_deadline_s=random.choice((60.0, 180.0)), idle_s=5.0
             ),
             start=Start(deadline_s=random.choice((180.0, 400.0)), expected_s=40.0),
-            surge=random.choice((0, 1, 1, 2)) if most > 1 else 1,
+            rollout=RolloutText(surge=random.choice((0, 1, 1, 2)) if most > 1 else 1),
         )
 
     def act(self) -> None:
@@ -101,7 +101,7 @@ class Operators:
 
     def _rebound(self) -> None:
         name = self._any()
-        service = replace(self._service(), surge=1)
+        service = replace(self._service(), rollout=RolloutText())
         self._timeline.tell("operator", f"deploys {name} with {service.replicas.min}..{service.replicas.max}")
         self._set({**self.config.services, name: service})
 

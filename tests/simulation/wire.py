@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from scaler.errors import Unavailable
 from scaler.model import Front as FrontRow
 from scaler.model import Group, GroupDetail, Pin, Replica, Stats
-from scaler.ports import Changes, DecisionRow, GroupRequest, ServiceRow, Stored, Usage, outgoing
+from scaler.ports import Changes, DecisionRow, GroupRequest, RolloutRow, ServiceRow, Stored, Usage, outgoing
 from tests.simulation.checks import RECORD, TickRecord
 from tests.simulation.timeline import run_now
 from tests.simulation.weather import LIMITS_S, TABLE
@@ -130,7 +130,8 @@ class WiredStore:
     async def decisions(
         self, service: str, *, since: float, until: float | None = None, limit: int = 100
     ) -> Sequence[DecisionRow]:
-        raise AssertionError("a tick reads no decisions")
+        read = lambda: self._store.decisions(service, since=since, until=until, limit=limit)  # noqa: E731
+        return await self._wire.call("past", read, service)
 
     async def past(self, service: str, *, first: int, last: int) -> Mapping[int, bytes]:
         return await self._wire.call("past", lambda: self._store.past(service, first=first, last=last), service)
@@ -143,6 +144,9 @@ class WiredStore:
 
     async def remove_pin(self, service: str, *, etag: str | None) -> bool:
         raise AssertionError("a tick removes no pin")
+
+    async def write_rollout(self, service: str, row: RolloutRow) -> RolloutRow:
+        raise AssertionError("a tick writes the rollout with its save alone")
 
     async def write_front(self, service: str, front: FrontRow) -> None:
         raise AssertionError("a tick writes nothing of the front's")

@@ -35,9 +35,8 @@ services:
 """
 
 
-def scaler_of(world: World, text: str = CONFIG) -> Scaler:
-    """The scaler of a configuration, over the world in memory. A service without a template is decided on, and nothing
-    is created for it."""
+def scaler_of(world: World, text: str = CONFIG, template: Template | None = None) -> Scaler:
+    """The scaler of a configuration, over the world in memory; without a template it decides and creates nothing."""
 
     async def no_signals(_: Managed) -> dict[str, float | None]:
         return {}
@@ -45,7 +44,10 @@ def scaler_of(world: World, text: str = CONFIG) -> Scaler:
     config = load(text, "autoscaler.yaml")
     managed = [
         Managed(
-            name=name, service=service, policy=policy_of(service, name, "autoscaler.yaml"), template=_template(service)
+            name=name,
+            service=service,
+            policy=policy_of(service, name, "autoscaler.yaml"),
+            template=template or _template(service),
         )
         for name, service in config.services.items()
     ]
@@ -78,6 +80,10 @@ class Door:
             reports = await self.scaler.tick(self.world.clock(), cause="timer")
         return reports
 
+    def deploy(self, template: Template, text: str = CONFIG) -> None:
+        """The same app with another template."""
+        self.scaler = scaler_of(self.world, text, template)
+
     async def call(self, method: str, path: str, **more: Any) -> httpx.Response:
         return await self.client.request(method, f"/api/{path}", **more)
 
@@ -86,10 +92,12 @@ class Door:
 async def door(text: str = CONFIG, **options: Any) -> AsyncIterator[Door]:
     world = World()
     scaler = scaler_of(world, text)
-    served = app(lambda: scaler, world.clock, **options)
+    doors: list[Door] = []
+    served = app(lambda: doors[0].scaler, world.clock, **options)
     transport = httpx.ASGITransport(served, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://door") as client:
-        yield Door(world, scaler, client)
+        doors.append(Door(world, scaler, client))
+        yield doors[0]
 
 
 def problem(response: httpx.Response, status: int, name: str) -> str:

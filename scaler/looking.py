@@ -1,0 +1,102 @@
+"""What all services of one pass share while they look at the world: bounded concurrency, and one deadline.
+
+Requests queue here and not in a connection pool, where waiting would count as the replica's own silence. What is not
+asked before the deadline was not seen, which is not the same as silent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from scaler.errors import Unavailable
+from scaler.managed import World
+from scaler.model import Group, GroupDetail, Phase, Replica, Stats
+
+SCRAPES_AT_ONCE = 96
+SILENT_AT_ONCE = 24  # of these at most, to replicas that gave no answer last time either
+SHOWS_AT_ONCE = 16
+SHOWS_A_PASS = 100  # Resource Manager refills 25 reads a second, and others read too
+LOOK_LIMIT_S = 12.0
+
+
+class Looks(Struct, frozen=True, kw_only=True):
+    """What was seen of one service's replicas. ``unasked`` are those whose turn did not come."""
+
+    stats: Mapping[str, Stats]
+    details: Mapping[str, GroupDetail | None]
+    unasked: frozenset[str]
+
+
+class Looking:
+    """Looks for one pass."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._scrapes = asyncio.Semaphore(SCRAPES_AT_ONCE)
+        self._silent = asyncio.Semaphore(SILENT_AT_ONCE)
+        self._shows = asyncio.Semaphore(SHOWS_AT_ONCE)
+        self._shows_left = SHOWS_A_PASS
+        self._until = asyncio.get_running_loop().time() + LOOK_LIMIT_S
+
+    async def at(
+        self, rows: Sequence[Replica], own: Mapping[str, Group] | None, details: Mapping[str, GroupDetail | None]
+    ) -> Looks:
+        """Ask each replica, and Azure about those that do not answer, or answer for the first time, as far as
+        ``details`` does not tell of them already."""
+        scrapable = [r for r in rows if r.address and r.phase not in (Phase.INTENDED, Phase.DELETING)]
+        answers = await asyncio.gather(*(self._scrape(r) for r in scrapable))
+        stats = {r.name: a for r, a in zip(scrapable, answers, strict=True) if isinstance(a, Stats)}
+        unasked = frozenset(r.name for r, a in zip(scrapable, answers, strict=True) if a is _UNASKED)
+        worth = [r.name for r in rows if r.name not in unasked and _worth_a_look(r, own, stats.get(r.name))]
+        more = await self.show([name for name in worth if name not in details])
+        return Looks(stats=stats, details={**details, **more}, unasked=unasked)
+
+    async def show(self, names: Sequence[str]) -> dict[str, GroupDetail | None]:
+        """What Azure says of groups; None where it says that there is none. What it did not tell is left out."""
+        shown = await asyncio.gather(*(self._show(name) for name in names))
+        return {n: d for n, d in zip(names, shown, strict=True) if d is None or isinstance(d, GroupDetail)}
+
+    async def _scrape(self, replica: Replica) -> Stats | object | None:
+        if replica.silent_since is not None:
+            async with self._silent:
+                return await self._answer(replica)
+        return await self._answer(replica)
+
+    async def _answer(self, replica: Replica) -> Stats | object | None:
+        async with self._scrapes:
+            if self._late():
+                return _UNASKED
+            try:
+                return await self._world.replicas.stats(replica)
+            except Unavailable:
+                return None
+
+    async def _show(self, name: str) -> GroupDetail | object | None:
+        async with self._shows:
+            if self._late() or self._shows_left <= 0:
+                return _UNASKED
+            self._shows_left -= 1
+            try:
+                return await self._world.fleet.show(name)
+            except Unavailable:
+                return _UNASKED
+
+    def _late(self) -> bool:
+        return asyncio.get_running_loop().time() >= self._until
+
+
+_UNASKED = object()
+
+
+def _worth_a_look(replica: Replica, own: Mapping[str, Group] | None, stats: Stats | None) -> bool:
+    """A silent replica whose group Azure calls settled, or failed, is worth a GET; one still being made is not. And one
+    that is ready for the first time: its events tell how long each phase of its start took."""
+    group = (own or {}).get(replica.name)
+    if group is None or replica.phase in (Phase.INTENDED, Phase.DELETING):
+        return False
+    if stats is not None:
+        return replica.ready_at is None and stats.phase == "ready"
+    return group.provisioning_state not in ("Pending", "Creating")

@@ -1,0 +1,407 @@
+"""One tick of one service, step by step; ``tick`` runs it for many, and says why the steps have this order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from scaler import observe, plan, rollout, starts
+from scaler.act import Actor, act
+from scaler.allowance import Allowance, Asked, Kind, remembered
+from scaler.conditions import condition
+from scaler.decide import State, decide, initial_state
+from scaler.errors import Conflict, Unavailable
+from scaler.happened import Happened, happened, view, waiting
+from scaler.looking import Looking
+from scaler.managed import Managed, World
+from scaler.memory import Backoff, Memory, conditions, next_backoff, recall, waits
+from scaler.model import Condition, Decision, Group, Observation, Phase, Replica
+from scaler.past import minutes, newest_over, over, packed, ticks_of
+from scaler.ports import Calls, Changes, DecisionRow, RolloutRow, ServiceRow, Stored
+from scaler.rollout import Rollout
+from scaler.shadow import decide_beside
+from scaler.starts import Start
+from scaler.tally import Ended, added
+from scaler.template import Template
+from scaler.ticked import Stretch, Ticked
+
+log = logging.getLogger("scaler.tick")
+
+
+class TickReport(Struct, frozen=True, kw_only=True):
+    """How a tick of one service ended: ``saved``, ``lost`` (another tick has the turn) or ``unavailable: …``."""
+
+    service: str
+    outcome: str
+    decision: Decision | None = None
+    actions: tuple[str, ...] = ()
+
+
+class Shared:
+    """What the services of one pass have in common: Azure's list, the looks at replicas, and what Azure still takes."""
+
+    def __init__(self, world: World, groups: Sequence[Group] | None, passes: Sequence[ServiceTick], now: float) -> None:
+        self.looking = Looking(world)
+        self.allowance = Allowance(now)
+        for one in passes:
+            self.allowance.know(one.memory.asked if one.memory else ())
+        self._listed = groups is not None
+        self._own: defaultdict[str, dict[str, Group]] = defaultdict(dict)
+        for group in groups or ():
+            self._own[group.tags.get("service", "")][group.name] = group
+
+    def own(self, service: str) -> Mapping[str, Group] | None:
+        """The groups of a service; None where Azure did not say."""
+        return self._own[service] if self._listed else None
+
+
+class ServiceTick:
+    """One tick of one service, step by step."""
+
+    def __init__(self, managed: Managed, world: World, now: float, cause: str, owed: Counter[str]) -> None:
+        self.managed, self.world, self.now, self.cause = managed, world, now, cause
+        self.owed = owed
+        self.calls = Calls()
+        self.stretches: list[Stretch] = []
+        self.observed: Observation | None = None
+        self.started = world.stopwatch()
+        self.stored = Stored(service=managed.name)
+        self.templates: dict[str, Template] = {}  # what replicas can be made from, by version
+        self.memory: Memory | None = None
+        self.failure = ""
+
+    async def load(self) -> bool:
+        with self.calls.counting(), self._stretch("load"):
+            try:
+                self.stored = await self.world.store.load(self.managed.name)
+            except Unavailable as error:
+                self.failure = str(error)
+                return False
+        self.memory = recall(self.stored)
+        return True
+
+    def gave_up(self) -> TickReport:
+        return self._told(TickReport(service=self.managed.name, outcome=f"unavailable: {self.failure}"))
+
+    async def finish(self, shared: Shared) -> TickReport:
+        with self.calls.counting():
+            try:
+                return self._told(await self._finish(shared))
+            except Conflict:
+                return self._told(TickReport(service=self.managed.name, outcome="lost"))
+            except Unavailable as error:
+                self.failure = str(error)
+                return self.gave_up()
+
+    def _told(self, report: TickReport) -> TickReport:
+        """Those who watch hear of it, however it ended."""
+        self.owed.update(self.calls.outcomes())
+        ticked = Ticked(
+            service=report.service,
+            at=self.now,
+            cause=self.cause,
+            outcome=report.outcome,
+            seconds=round(self.world.stopwatch() - self.started, 4),
+            stretches=tuple(self.stretches),
+            decision=report.decision,
+            observation=self.observed,
+            actions=report.actions,
+            calls=self.calls.outcomes(),
+        )
+        self.world.watch(ticked)
+        return report
+
+    @contextmanager
+    def _stretch(self, name: str) -> Iterator[None]:
+        began = self.world.stopwatch() - self.started
+        try:
+            yield
+        finally:
+            self.stretches.append(Stretch(name, began, self.world.stopwatch() - self.started))
+
+    async def _finish(self, shared: Shared) -> TickReport:
+        memory = self.memory
+        with self._stretch("observe"):
+            seen, signals = await self._look(shared)
+        fleet = observe.look(seen, self._limits())
+        measures = observe.measure(memory.totals if memory else None, seen, (r.name for r in fleet.replicas))
+        observed = observe.observation(
+            seen,
+            fleet,
+            measures,
+            memory_bytes=self.managed.template.memory_bytes if self.managed.template else None,
+            signals=signals,
+            pin=self.stored.pin,
+            quota=None,
+        )
+        self.observed = observed
+        state = memory.state if memory else initial_state(self.managed.policy)
+        with self._stretch("decide"):
+            decision, state_after = decide(self.managed.policy, state, observed)
+            shadow = self._shadow(memory.shadow if memory else None, state, observed)
+        backoff = next_backoff(memory.backoff if memory else {}, fleet, self.now)
+        rolled = self._rolled(fleet, seen)
+        version = self.stored.row.endpoints_version + 1 if self.stored.row else 1
+        planned = self._plan(decision, fleet, seen, backoff, version, rolled, shared.allowance)
+        started = starts.remembered(memory.starts if memory else (), self._started(fleet, seen))
+        told = conditions(
+            memory.conditions if memory else (), fleet, backoff, seen, self.managed.service.regions, decision
+        )
+        if rolled is not None:
+            told += tuple(rollout.conditions(rolled, self.templates, self.now))
+        told += (*starts.advice(started, self.now), *self._short(shared.allowance))
+        after = Memory(
+            at=self.now,
+            state=state_after,
+            totals=measures.totals,
+            observation=observed,
+            decision=decision,
+            conditions=told,
+            backoff=backoff,
+            shadow=shadow[1] if shadow else None,
+            starts=started,
+            asked=self._asked(planned, shared.allowance),
+        )
+        after = self._remembering(memory, after)
+        with self._stretch("save"):
+            await self._save(after, fleet, planned, version, rolled)
+        if self.world.courier is not None:
+            self.world.courier.send(self.managed.name, after.outbox)
+        with self._stretch("act"):
+            actor = Actor(self.managed.name, self.templates, self.world, self.now)
+            outcomes = await act(planned.actions, self.stored.replicas, actor)
+        with self._stretch("record"):
+            await self._record(state, after, shadow[0] if shadow else None, planned, outcomes)
+            await self._pack(memory)
+        return TickReport(service=self.managed.name, outcome="saved", decision=decision, actions=tuple(outcomes))
+
+    # -- observe
+
+    async def _look(self, shared: Shared) -> tuple[observe.Seen, dict[str, float | None]]:
+        own = shared.own(self.managed.name)
+        rows = [_addressed(observe.in_time(r, self.now), own) for r in self.stored.replicas]
+        known = {r.name for r in rows}
+        strays = [g for name, g in (own or {}).items() if name not in known]
+        doubtful = [r.name for r in rows if observe.may_be_gone(r, own, self.now)]
+        details = await shared.looking.show([*doubtful, *(g.name for g in strays)])
+        rows += [observe.adopted(g, self._port, self.now) for g in strays if details.get(g.name) is not None]
+        looks, signals = await asyncio.gather(shared.looking.at(rows, own, details), self.world.signals(self.managed))
+        seen = observe.Seen(
+            at=self.now,
+            replicas=tuple(rows),
+            groups=own,
+            stats=looks.stats,
+            details=looks.details,
+            front=self.stored.front,
+            unasked=looks.unasked,
+        )
+        return seen, signals
+
+    @property
+    def _port(self) -> int:
+        return self.managed.template.port if self.managed.template else 0
+
+    def _limits(self) -> observe.Limits:
+        service = self.managed.service
+        return observe.Limits(start_deadline_s=service.start.deadline_s, unhealthy_after_s=service.unhealthy_after_s)
+
+    def _shadow(self, state: State | None, live: State, seen: Observation) -> tuple[Decision, State] | None:
+        policy = self.managed.shadow
+        return None if policy is None else decide_beside(policy, state, live, seen)
+
+    # -- plan
+
+    def _rolled(self, fleet: observe.Fleet, seen: observe.Seen) -> Rollout | None:
+        """Which version should run, after this look; None where no template is configured."""
+        template = self.managed.template
+        if template is None:
+            return None
+        view = rollout.View(at=self.now, replicas=fleet.replicas, failures=fleet.failures, stats=seen.stats)
+        before = rollout.read(self.stored.rollout.data if self.stored.rollout else None)
+        configured = rollout.version_of(template, self.now)
+        after = rollout.advance(before, configured, view, self.managed.service.rollout)
+        self.templates = rollout.templates(after, template)
+        return after
+
+    def _plan(
+        self,
+        decision: Decision,
+        fleet: observe.Fleet,
+        seen: observe.Seen,
+        backoff: Mapping[str, Backoff],
+        version: int,
+        rolled: Rollout | None,
+        allowance: Allowance,
+    ) -> plan.Plan:
+        service = self.managed.service
+        regions = {*service.regions, *(r.region for r in fleet.replicas)}
+        kinds: tuple[Kind, ...] = ("create", "delete")
+        left = {(kind, region): allowance.left(kind, region) for kind in kinds for region in regions}
+        free = (r for r in service.regions if not waits(backoff, r, self.now) and left["create", r] > 0)
+        makeable = {v: t.port for v, t in self.templates.items() if not waits(backoff, v, self.now)}
+        rules = plan.Rules(
+            max=service.replicas.max,
+            surge=service.rollout.surge,
+            template=rolled.target if rolled else None,
+            makeable=makeable,
+            proven=rolled is None or rolled.proven or rolled.phase != "rolling",
+            fallback=rolled.good if rolled and rolled.good in self.templates else None,
+            region=next(free, None),
+            left=left,
+            drain_deadline_s=service.scale_in.drain_deadline_s,
+            idle_s=service.scale_in.idle_s,
+            unhealthy_after_s=service.unhealthy_after_s,
+        )
+        took_s = self.world.stopwatch() - self.started
+        sight = plan.Sight(at=self.now, planned_at=self.now + took_s, stats=seen.stats, front=seen.front)
+        return plan.plan(
+            decision.desired,
+            fleet.replicas,
+            sight,
+            rules,
+            version=version,
+            mint=lambda: self.world.mint(self.managed.name),
+        )
+
+    def _asked(self, planned: plan.Plan, allowance: Allowance) -> tuple[Asked, ...]:
+        """Take from the allowance what is planned, at once: the other services of this pass plan with what is left."""
+        asked: Counter[tuple[Kind, str]] = Counter()
+        for action in planned.actions:
+            if (kind := plan.KINDS.get(type(action))) is not None:
+                asked[kind, action.replica.region] += 1
+        for (kind, region), count in asked.items():
+            allowance.take(kind, region, count)
+        return remembered(self.memory.asked if self.memory else (), asked, self.now)
+
+    def _short(self, allowance: Allowance) -> list[Condition]:
+        """The regions that take no more for now."""
+        regions = [r for r in self.managed.service.regions if not allowance.left("create", r)]
+        return [condition("rate_budget", self.now, about=region) for region in regions]
+
+    def _started(self, fleet: observe.Fleet, seen: observe.Seen) -> list[Start]:
+        ready = [r for r in fleet.replicas if r.ready_at == self.now]
+        return [starts.start_of(r, seen.details.get(r.name), seen.stats.get(r.name)) for r in ready]
+
+    # -- save
+
+    def _remembering(self, before: Memory | None, after: Memory) -> Memory:
+        """The memory with what others want to know of it: the totals, and the events that still have to be sent."""
+        assert after.decision is not None
+        assert after.observation is not None
+        ended = Ended(
+            decision=after.decision,
+            desired_before=before.decision.desired if before and before.decision else None,
+            seen=after.observation,
+            calls=self.owed + Counter(self.calls.outcomes()),
+            slo_wait_s=self.managed.service.slo_wait_s,
+        )
+        outbox: tuple[Happened, ...] = ()
+        if self.world.courier is not None:
+            now = view(after)
+            assert now is not None
+            new = happened(self.managed.name, view(before), now, self.cause)
+            outbox = waiting(before.outbox if before else (), new, self.world.courier.delivered(), self.now)
+        return replace(after, tally=added(before.tally if before else None, ended), outbox=outbox)
+
+    async def _save(
+        self, memory: Memory, fleet: observe.Fleet, planned: plan.Plan, version: int, rolled: Rollout | None
+    ) -> None:
+        before = {r.name: r for r in self.stored.replicas}
+        changed = endpoints(self.stored.replicas) != endpoints(planned.replicas)
+        current = self.stored.row.endpoints_version if self.stored.row else 0
+        decision = memory.decision
+        assert decision is not None
+        row = ServiceRow(
+            memory=msgspec.msgpack.encode(memory),
+            endpoints_version=version if changed else current,
+            off=decision.off,
+            opens_at=decision.opens_at,
+            wakes=decision.wakes,
+            hold_limit_s=self.managed.service.hold_limit_s,
+            at=self.now,
+            desired=decision.desired,
+            because=decision.because,
+        )
+        rows = planned.replicas if changed else [_never_listed(r, version, current) for r in planned.replicas]
+        written = tuple(r for r in rows if before.get(r.name) != r)
+        removed = tuple(before[r.name] for r in (*fleet.removed, *planned.removed) if r.name in before)
+        changes = Changes(written=written, removed=removed, rollout=self._changed(rolled))
+        counted = self.calls.outcomes()
+        self.stored = await self.world.store.save(self.stored, row, changes)
+        self.owed.clear()  # these are in the tally now, with those of this tick so far
+        self.owed.subtract(counted)
+
+    def _changed(self, rolled: Rollout | None) -> RolloutRow | None:
+        """The rollout's row where it is to be written anew."""
+        if rolled is None:
+            return None
+        data, before = msgspec.msgpack.encode(rolled), self.stored.rollout
+        if before is not None and before.data == data:
+            return None
+        return RolloutRow(data=data, etag=before.etag if before else "")
+
+    # -- record
+
+    async def _record(
+        self, state: State, after: Memory, shadow: Decision | None, planned: plan.Plan, outcomes: Sequence[str]
+    ) -> None:
+        decision = after.decision
+        assert decision is not None
+        counts = {p.value: sum(r.phase is p for r in planned.replicas) for p in Phase}
+        row = DecisionRow(
+            service=self.managed.name,
+            at=self.now,
+            tick=self.world.mint("tick"),
+            cause=self.cause,
+            desired=decision.desired,
+            limited_by=decision.limited_by,
+            because=decision.because,
+            decision=msgspec.msgpack.encode(decision),
+            observation=msgspec.msgpack.encode(after.observation),
+            state_before=msgspec.msgpack.encode(state),
+            policy=msgspec.msgpack.encode(self.managed.policy),
+            shadow=msgspec.msgpack.encode(shadow) if shadow else b"",
+            actions=json.dumps(list(outcomes)),
+            replicas=json.dumps(counts),
+            seconds=round(self.world.stopwatch() - self.started, 4),
+            calls=json.dumps({**self.calls.counts(), "table": self.calls.counts().get("table", 0) + 1}),
+        )
+        try:
+            await self.world.store.record(row)
+        except Unavailable as error:
+            told = {"service": self.managed.name, "error": str(error)}
+            log.warning("a decision was made and acted on, but not recorded", extra=told)
+
+    async def _pack(self, before: Memory | None) -> None:
+        """Once an hour, the hour that is over by now: for those who look back over days."""
+        hour = newest_over(self.now)
+        if before is None or over(hour, before.at):
+            return
+        try:
+            points = minutes(await ticks_of(self.world.store, self.managed.name, hour))
+            await self.world.store.write_past(self.managed.name, hour, packed(points))
+        except Unavailable as error:
+            log.info("an hour could not be packed; who looks at it does it", extra={"error": str(error)})
+
+
+def _never_listed(replica: Replica, version: int, current: int) -> Replica:
+    """What became ready and was to leave within one tick was in no list: every list there is does without it."""
+    return replace(replica, drain_version=current) if replica.drain_version == version else replica
+
+
+def endpoints(replicas: Sequence[Replica]) -> set[tuple[str, str, int]]:
+    """What the front may send to."""
+    return {(r.name, r.address, r.port) for r in replicas if r.phase is Phase.READY and r.address}
+
+
+def _addressed(replica: Replica, own: Mapping[str, Group] | None) -> Replica:
+    group = (own or {}).get(replica.name)
+    return replace(replica, address=group.address) if group and group.address else replica
