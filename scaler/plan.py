@@ -125,11 +125,11 @@ def _surplus(desired: int, rows: list[Replica], sight: Sight, rules: Rules, *, r
         return old[:1]
     if rules.proven:
         over = max(over - beside, min(over, ready - desired))
-        candidates = [*old, *new]
-    else:
-        over -= beside
-        candidates = [*old[: max(0, len(old) - desired)], *new]
-    return _keeping_ready(candidates, over, ready - desired)
+        return _keeping_ready([*old, *new], over, ready - desired)
+    # What is beside the desired ones is the room of the new version: old ones must not take it up.
+    fewer = old[: max(0, len(old) - desired)]
+    over = max(0, len(old) - len(fewer) + len(new) - desired - beside)
+    return _keeping_ready([*fewer, *new], len(fewer) + over, ready - desired)
 
 
 def _keeping_ready(candidates: list[Replica], number: int, spare: int) -> list[Replica]:

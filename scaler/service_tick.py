@@ -16,7 +16,9 @@ from msgspec.structs import replace
 from scaler import observe, plan, rollout, starts
 from scaler.act import Actor, act
 from scaler.allowance import Allowance, Asked, Kind, remembered
+from scaler.cadence import limit_s
 from scaler.conditions import condition
+from scaler.conditions import happened as happening
 from scaler.decide import State, decide, initial_state
 from scaler.errors import Conflict, Unavailable
 from scaler.happened import Happened, happened, view, waiting
@@ -157,7 +159,7 @@ class ServiceTick:
         )
         if rolled is not None:
             told += tuple(rollout.conditions(rolled, self.templates, self.now))
-        told += (*starts.advice(started, self.now), *self._short(shared.allowance))
+        told += (*starts.advice(started, self.now), *self._short(shared.allowance), *self._missed())
         after = Memory(
             at=self.now,
             state=state_after,
@@ -285,6 +287,15 @@ class ServiceTick:
         """The regions that take no more for now."""
         regions = [r for r in self.managed.service.regions if not allowance.left("create", r)]
         return [condition("rate_budget", self.now, about=region) for region in regions]
+
+    def _missed(self) -> list[Condition]:
+        """What happened before this tick: too long, nothing."""
+        period, before = self.world.period_s, self.memory
+        gap_s = self.now - before.at if before else 0.0
+        if period is None or gap_s <= limit_s(period):
+            return []
+        said = f"there was none for {gap_s:.0f} s, and one is due every {period:.0f} s"
+        return [happening("missed_ticks", self.now, about=self.managed.name, said=said)]
 
     def _started(self, fleet: observe.Fleet, seen: observe.Seen) -> list[Start]:
         ready = [r for r in fleet.replicas if r.ready_at == self.now]

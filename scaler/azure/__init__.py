@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from scaler.cadence import period_s
 from scaler.config import Config, SignalText
 from scaler.errors import BadSetting
 from scaler.files import read_services
@@ -87,6 +88,7 @@ def _world(settings: Settings, clients: _Clients, sources: Mapping[str, Mapping[
         signals=signals,
         deployment_id=settings.deployment_id,
         replica_token=settings.replica_token,
+        period_s=period_s(settings.tick_schedule),
         closers=(*clients.closers, replicas.close),
     )
 

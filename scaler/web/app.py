@@ -97,13 +97,15 @@ class _Open:
         scaler, now = self._scaler(), self._clock()
         stored = await asyncio.gather(*(scaler.store.load(name) for name in scaler.config.services))
         oldest = min((s.row.at if s.row else 0.0 for s in stored), default=0.0)
-        healthy = now - oldest <= self._stale_after_s
+        late = sum(now - (s.row.at if s.row else 0.0) > self._stale_after_s for s in stored)
         told = {
-            "status": "ok" if healthy else "stale",
+            "status": "stale" if late else "ok",
+            "services": len(stored),
+            "late": late,
             "oldest_tick_age_s": round(max(0.0, now - oldest), 3) if oldest else None,
             "limit_s": self._stale_after_s,
         }
-        return answer(told, 200 if healthy else 503)
+        return answer(told, 503 if late else 200)
 
     async def openapi(self, _: Request) -> Response:
         return answer(openapi.document())

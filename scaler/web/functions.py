@@ -17,12 +17,15 @@ from urllib.parse import unquote, urlencode, urlsplit
 
 import azure.functions as func
 
+from scaler.cadence import limit_s, period_s
 from scaler.errors import BadSetting
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from scaler.web.doors import Scaler
+
+EVERY_15_S = "*/15 * * * * *"
 
 log = logging.getLogger("scaler.web")
 
@@ -66,10 +69,17 @@ class Entry:
         from scaler.web.problems import Problem, document  # noqa: PLC0415
 
         try:
-            return app(self.scaler, self._clock, access=Access.read(self._env), limited=True)
+            return app(
+                self.scaler, self._clock, access=Access.read(self._env), limited=True, stale_after_s=self._limit_s
+            )
         except BadSetting as error:
             log.error("nobody is let in: %s", error)
             return document(Problem(500, "bad-setting", str(error)))
+
+    @property
+    def _limit_s(self) -> float:
+        """How long a service may go without a tick, by the timer's own schedule."""
+        return limit_s(period_s(self._env.get("AUTOSCALER_TICK_SCHEDULE", "").strip() or EVERY_15_S))
 
     @property
     def auth_level(self) -> func.AuthLevel:

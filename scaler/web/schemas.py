@@ -138,7 +138,11 @@ SCHEMAS: Json = {
     "Woken": _object(cause=TEXT, what=TEXT, outcomes={"type": "object", "additionalProperties": TEXT}),
     "Handshake": _object(validationResponse=TEXT),
     "Health": _object(
-        status={"enum": ["ok", "stale"]}, oldest_tick_age_s=_or_null({"type": "number"}), limit_s={"type": "number"}
+        status={"enum": ["ok", "stale"]},
+        services=COUNT,
+        late=COUNT,
+        oldest_tick_age_s=_or_null({"type": "number"}),
+        limit_s={"type": "number"},
     ),
 }
 

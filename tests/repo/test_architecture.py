@@ -22,6 +22,7 @@ CORE = (
     "rollout",
     "starts",
     "allowance",
+    "cadence",
     "plan",
     "memory",
     "tally",

@@ -230,6 +230,14 @@ def test_scale_in_during_a_trial_takes_the_old_and_keeps_as_many_as_desired() ->
     assert of(outcome, "t1") == ["ready"]
 
 
+def test_old_replicas_do_not_take_up_the_room_of_a_trial() -> None:
+    by = rules(proven=False, fallback="t0", surge=0, max=2)
+    old = [replica("a", template="t0"), replica("b", template="t0")]
+    assert of(planned(1, *old, by=by), "t0") == ["draining", "ready"]
+    room = planned(1, old[0], by=by)
+    assert (of(room, "t0"), of(room, "t1")) == (["ready"], ["intended"])
+
+
 def test_a_trial_of_several_is_as_large_as_the_surge() -> None:
     old = [replica(name, template="t0") for name in "abcd"]
     outcome = planned(4, *old, by=rules(proven=False, fallback="t0", surge=3))

@@ -388,6 +388,21 @@ async def test_a_delete_that_azure_throttles_waits_as_long_as_it_says() -> None:
     assert 100 <= ticking.world.clock() - at <= 110
 
 
+async def test_a_gap_between_ticks_is_said_by_the_tick_that_ends_it() -> None:
+    ticking = await running(1)
+    ticking.scaler.world = replace(ticking.scaler.world, period_s=15.0)
+    await ticking.tick(60)
+    assert await conditions_of(ticking) == []
+    await ticking.tick(61)
+    assert await conditions_of(ticking) == ["missed_ticks"]
+
+
+async def conditions_of(ticking: Ticking) -> list[str]:
+    memory = await ticking.scaler.memory("iris")
+    assert memory is not None
+    return [c.name for c in memory.conditions]
+
+
 async def test_the_phases_of_a_start_are_remembered() -> None:
     ticking = await running(1)
     memory = await ticking.scaler.memory("iris")

@@ -139,7 +139,13 @@ async def test_health_is_lost_when_ticks_stay_away_and_found_again(door: Door) -
     door.world.clock.advance(121)
     answer = await door.call("GET", "health")
     assert answer.status_code == 503
-    assert answer.json() == {"status": "stale", "oldest_tick_age_s": 121.0, "limit_s": 120.0}
+    assert answer.json() == {
+        "status": "stale",
+        "services": 2,
+        "late": 2,
+        "oldest_tick_age_s": 121.0,
+        "limit_s": 120.0,
+    }
 
 
 async def test_a_table_without_an_answer_is_a_503_with_a_time_to_come_back(door: Door) -> None:
