@@ -27,8 +27,9 @@ import numpy as np
 import orjson
 import torch
 
-from bench.load import Outcome, Players, Work, post
+from bench.load import Outcome, Players, Work
 from bench.models import build, rows_of, write
+from bench.served import binary_requests, json_requests
 from inference.gpu import Gpus
 from tests.inference.process import Replica, until
 
@@ -116,22 +117,6 @@ def raw_loop(name: str, device: str, dtype: torch.dtype, sizes: list[int], secon
     return found
 
 
-def json_requests(rows: np.ndarray[Any, Any]) -> tuple[bytes, ...]:
-    return tuple(post("/predict", orjson.dumps({"data": [[round(float(x), 4) for x in row]]})) for row in rows)
-
-
-def binary_requests(name: str, rows: np.ndarray[Any, Any]) -> tuple[bytes, ...]:
-    made = []
-    for row in rows.astype("<f4"):
-        given = {"name": "data", "shape": [1, len(row)], "datatype": "FP32"}
-        given["parameters"] = {"binary_data_size": row.nbytes}
-        head = orjson.dumps({"inputs": [given]})
-        made.append(
-            post(f"/v2/models/{name}/infer", head + row.tobytes(), f"inference-header-content-length: {len(head)}")
-        )
-    return tuple(made)
-
-
 def answers_of(body: bytes) -> np.ndarray[Any, Any]:
     said = orjson.loads(body)
     return np.array(said["predictions"][0] if "predictions" in said else said["outputs"][0]["data"])
@@ -193,7 +178,7 @@ def against_raw(options: argparse.Namespace) -> dict[str, Any]:
     sizes = sorted({1, 8, options.batch // 2, options.batch})
     raw = raw_loop(name, options.device, getattr(torch, options.dtype), sizes, seconds / 2)
     best = max(batch["rows_per_s"] for batch in raw["batches"].values())
-    rows, wanted = rows_of(name, CASES).numpy(), raw.pop("answers")
+    rows, wanted = rows_of(name, CASES), raw.pop("answers")
     kinds = {"json": json_requests(rows), "binary": binary_requests(name, rows)}
     runs = []
     with tempfile.TemporaryDirectory() as folder, Players(options.players) as players:

@@ -6,8 +6,8 @@ The next batch is what queued while the last one ran. Four rules make it fast on
   thread, so that the loop goes on reading and answering.
 * How many of the waiting rows are taken is read from a table made at warm-up: the most rows per second.
 * After a batch its callers tend to come back at once. If the next batch, joined by them, would serve more rows per
-  second even after a short wait (at most `linger` of its own time), it waits; how many really came back is
-  measured, so callers that do not return are soon no longer waited for.
+  second even after a short wait, it waits: until nobody came for `linger` of a batch's time, and LONGEST times that at
+  most. How many really came back is measured, so callers that do not return are soon no longer waited for.
 * A model on a GPU takes a second batch while the first is computed (`Model.depth`), so that the GPU never waits for
   Python: at once if it is full, else just before the first should be done, for until then it can still grow.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import queue
 import threading
 import time
@@ -35,6 +36,7 @@ INLINE_S = 0.001
 ANSWERING_S = 0.001
 TIMER_FROM_S = 0.002  # the loop's timers count milliseconds; shorter waits turn the loop instead
 WORTH_IT = 1.05
+LONGEST = 3.0
 AHEAD_S = 0.002  # a second batch is handed over so long before the first should be done
 
 
@@ -75,7 +77,8 @@ class Batcher:
         self._threads: list[threading.Thread] = []
         # Who comes back: jobs answered last, arrivals since, arrivals in time, and the share that came in time.
         self._answered = self._back = self._in_time = 0
-        self._until = 0.0
+        self._gap_s = 0.0  # how long nobody may come
+        self._until = self._latest = 0.0
         self._fidelity = 1.0
 
     @property
@@ -98,6 +101,7 @@ class Batcher:
         self._back += 1
         if job.at < self._until:
             self._in_time += 1
+            self._until = min(self._latest, job.at + self._gap_s)
         # A turn that was put off need not wait any more once the batch is full.
         if self._running < self.model.depth and (not self._turning or self._rows >= self.model.max_rows):
             self._turning = True
@@ -120,6 +124,8 @@ class Batcher:
         self._turning = False
         if self._running >= self.model.depth or not self._queue:
             return
+        if self._answers and self._rows < min(self._answered, self.model.max_rows):
+            return  # those who get an answer now may join; the end of the answering takes the turn
         now = time.monotonic()
         hold_s = self._hold_s(now)
         if hold_s > 0:
@@ -232,7 +238,8 @@ class Batcher:
             self._fidelity += 0.2 * (min(1.0, self._in_time / self._answered) - self._fidelity)
         self._answered, self._back, self._in_time = answered, 0, 0
         cost_s = self.model.cost_s(rows)
-        self._until = time.monotonic() + self._linger * cost_s if cost_s > INLINE_S / 2 else 0.0
+        self._gap_s = self._linger * cost_s if cost_s > INLINE_S / 2 else 0.0
+        self._until = self._latest = math.inf if self._gap_s else 0.0  # the wait begins when all have their answer
 
     def _answer(self) -> None:
         """Writes answers for about a millisecond, then lets the loop read before it goes on."""
@@ -250,9 +257,11 @@ class Batcher:
             except Refused as reason:
                 meter.failed += 1
                 job.refuse(reason)
-            if answers and (now := time.monotonic()) > stop_at:
+            if (now := time.monotonic()) > stop_at and answers:
                 self._loop.call_soon(self._answer)
-                break
+                return
+        if self._latest == math.inf:
+            self._until, self._latest = now + self._gap_s, now + LONGEST * self._gap_s
         if self._queue and not self._turning and self._running < self.model.depth:
             self._turning = True
             self._loop.call_soon(self._turn)

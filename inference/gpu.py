@@ -26,7 +26,7 @@ class Gpus:
         self._nvml: Any = None
         self._handles: list[Any] = []
         try:
-            import pynvml  # noqa: PLC0415 - only in images for a GPU
+            import pynvml  # noqa: PLC0415 - not needed to serve
 
             pynvml.nvmlInit()
         except Exception:  # ImportError, or NVML's own errors: no driver is the ordinary case on ACI

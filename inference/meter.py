@@ -12,6 +12,8 @@ import resource
 import time
 from collections import deque
 
+from inference.settings import cores
+
 # Upper edges of the latency histogram in seconds: steps of 25 % from 0.1 ms to about 2 minutes.
 EDGES_S = tuple(1e-4 * 1.25**step for step in range(64))
 WINDOW_S = 60.0
@@ -102,7 +104,7 @@ class Usage:
     """CPU share (0..1 of the cores this process may use) and resident memory of this process."""
 
     def __init__(self) -> None:
-        self._cores = len(os.sched_getaffinity(0))
+        self._cores = cores()
         self._page_bytes = os.sysconf("SC_PAGE_SIZE")
         self._at, self._used_s = time.monotonic(), self._cpu_s()
         self._cpu = 0.0

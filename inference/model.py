@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from inference.errors import BadSetting
-from inference.settings import Settings
+from inference.settings import Settings, cores
 from inference.wire import Outputs, RowsReader, Signature
 
 INLINE_S = 0.001
 CLEARLY = 1.1
+WORTH_A_THREAD = 1.3  # on one core, where the worker thread and the event loop only push each other aside
 
 
 def buckets_up_to(high: int, low: int = 1) -> list[int]:
@@ -59,14 +60,16 @@ class Model(ABC):
         costs = [min(seconds[larger] for larger in self.buckets if larger >= size) for size in self.buckets]
         cover = [bisect.bisect_left(self.buckets, rows) for rows in range(self.max_rows + 1)]
         self._cost = [costs[index] for index in cover]
-        self._take = [self._best(rows) for rows in range(self.max_rows + 1)]
         self.inline_rows = max((size for size in self.buckets if self._cost[size] < self.inline_s), default=0)
+        self._one_core = cores() == 1
+        self._take = [self._best(rows) for rows in range(self.max_rows + 1)]
 
     def _best(self, rows: int) -> int:
         """Of `rows` waiting, how many to take now: all, padded, or a full bucket if it serves clearly more a second."""
 
         def rate(size: int) -> float:
-            return size / max(self._cost[size], 1e-9)
+            slowed = self._one_core and size > self.inline_rows > 0
+            return size / max(self._cost[size], 1e-9) / (WORTH_A_THREAD if slowed else 1.0)
 
         best = max((size for size in self.buckets if size <= rows), key=rate, default=rows)
         return best if rate(best) > CLEARLY * rate(rows) else rows
@@ -105,7 +108,7 @@ def time_call(
 def load(name: str, file: Path, settings: Settings) -> Model:
     """The model in `file`, ready for `warm_up`; raises BadSetting with what is wrong with the file."""
     try:
-        if file.suffix == ".joblib":
+        if file.suffix in {".joblib", ".skops"}:
             from inference.sklearn_model import load_estimator  # noqa: PLC0415 - scikit-learn takes a second to import
 
             return load_estimator(name, file, settings)

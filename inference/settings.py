@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import socket
@@ -13,7 +14,7 @@ from inference.errors import BadSetting
 
 MODELS = Path(__file__).resolve().parent / "models"
 DEFAULT_MODEL = MODELS / "iris.safetensors"
-SUFFIXES = (".safetensors", ".pt2", ".joblib")
+SUFFIXES = (".safetensors", ".pt2", ".skops", ".joblib")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -168,3 +169,13 @@ def _checked(models: list[tuple[str, Path]]) -> tuple[tuple[str, Path], ...]:
             hint = "`python -m inference.train` writes the sample models" if path == DEFAULT_MODEL else "set MODEL_PATH"
             raise BadSetting(f"There is no model at {path}: {hint}.")
     return tuple(models)
+
+
+def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """How many cores this process may use: those it may run on, or fewer where a container's quota is less."""
+    allowed = len(os.sched_getaffinity(0))
+    try:
+        used_us, period_us = quota.read_text(encoding="ascii").split()
+        return max(1, min(allowed, math.ceil(int(used_us) / int(period_us))))
+    except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max": no quota
+        return allowed

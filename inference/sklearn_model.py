@@ -1,4 +1,8 @@
-"""A scikit-learn estimator from a joblib file of the image (a pickle: never from a request)."""
+"""A scikit-learn estimator from a file of the image, never from a request.
+
+`.skops` holds only types that skops knows to be harmless; a file that asks for others is refused, by name.
+`.joblib` is a pickle and can run anything: only for files you made yourself.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +22,8 @@ from inference.wire import CODES, Array, Outputs, Signature
 class EstimatorModel(Model):
     """`predict` of an estimator; a classifier answers class indices."""
 
-    platform = "sklearn_joblib"
-
     def __init__(self, name: str, file: Path, estimator: Any, settings: Settings) -> None:
+        self.platform = f"sklearn_{file.suffix[1:]}"
         self._estimator = estimator
         self._width = int(estimator.n_features_in_)
         self._classes: Array | None = getattr(estimator, "classes_", None)
@@ -52,9 +55,20 @@ class EstimatorModel(Model):
 
 def load_estimator(name: str, file: Path, settings: Settings) -> EstimatorModel:
     """The estimator in `file`; raises BadSetting if it holds something else."""
-    estimator = joblib.load(file)
+    estimator = _load_skops(file) if file.suffix == ".skops" else joblib.load(file)
     if not isinstance(estimator, BaseEstimator) or not hasattr(estimator, "predict"):
         raise BadSetting(f"The model {file} holds a {type(estimator).__name__}, not a scikit-learn estimator.")
     if not hasattr(estimator, "n_features_in_"):
         raise BadSetting(f"The estimator in {file} is not fitted: save it after `fit`.")
     return EstimatorModel(name, file, estimator, settings)
+
+
+def _load_skops(file: Path) -> Any:
+    from skops.io import get_untrusted_types, load  # noqa: PLC0415 - only for this format
+
+    if untrusted := get_untrusted_types(file=file):
+        raise BadSetting(
+            f"The model {file} asks for types that skops does not trust: {', '.join(sorted(untrusted))}. "
+            "If you trust it, save it with joblib."
+        )
+    return load(file)

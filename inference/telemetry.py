@@ -39,6 +39,8 @@ class Telemetry:
                 connection_string=self._settings.connection_string,
                 sampling_ratio=self._settings.sampling,
                 logger_name="inference",
+                enable_live_metrics=False,
+                enable_performance_counters=False,
                 instrumentation_options={name: {"enabled": False} for name in INSTRUMENTED},
             )
         except ValueError:  # its message may hold the string, which is a secret
@@ -74,9 +76,3 @@ class Telemetry:
 
 
 INSTRUMENTED = ("azure_sdk", "django", "fastapi", "flask", "psycopg2", "requests", "urllib", "urllib3")
-
-
-def trace_id(traceparent: str) -> str:
-    """The trace a request belongs to, for log lines; empty if the header is none."""
-    parts = traceparent.split("-")
-    return parts[1] if len(parts) >= 4 and len(parts[1]) == 32 else ""

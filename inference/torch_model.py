@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from inference.errors import BadSetting
 from inference.forms import Form, Tuner, without_guards
 from inference.model import Model, buckets_up_to
-from inference.settings import Settings
+from inference.settings import Settings, cores
 from inference.wire import CODES, Array, Outputs, Signature
 
 log = logging.getLogger("inference.model")
@@ -172,7 +172,7 @@ def load_torch(name: str, file: Path, settings: Settings) -> TorchModel:
 
 def _cores() -> int:
     own = os.environ.get("OMP_NUM_THREADS", "")
-    return int(own) if own.isdigit() and int(own) else len(os.sched_getaffinity(0))
+    return int(own) if own.isdigit() and int(own) else cores()
 
 
 def _device(text: str) -> torch.device:

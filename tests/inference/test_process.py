@@ -86,7 +86,7 @@ def test_stats_drain_and_metrics_want_the_token(start: Callable[..., Replica], m
         ({"PORT": "eighty"}, "PORT is 'eighty', but must be a whole number from 0 to 65535"),
         ({"PORT": "70000"}, "PORT is '70000', but must be"),
         ({"MODEL_PATH": "/nowhere/m.pt2"}, "There is no model at /nowhere/m.pt2: set MODEL_PATH."),
-        ({"MODEL_PATH": "/etc/hostname"}, "a model file ends in .safetensors, .pt2, .joblib"),
+        ({"MODEL_PATH": "/etc/hostname"}, "a model file ends in .safetensors, .pt2, .skops, .joblib"),
         ({"MAX_BATCH_SIZE": "0"}, "MAX_BATCH_SIZE is '0', but must be a whole number from 1 to 4096"),
         ({"WORKERS": "many"}, "WORKERS is 'many', but must be"),
     ],
