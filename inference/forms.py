@@ -93,8 +93,7 @@ class Tuner:
             self._try(name, build, make_until)
         self._race()
         for size, contenders in self._contenders.items():
-            eager, best = contenders[0], min(contenders, key=lambda one: one.cost_s)
-            taken = best if best.cost_s < CLEARLY * eager.cost_s else eager
+            taken = _choose(contenders)
             self.calls[size], self.names[size], self.costs[size] = taken.call, taken.name, taken.cost_s
 
     def _race(self) -> None:
@@ -228,6 +227,15 @@ class Tuner:
             torch.cuda.synchronize(self.device)
 
         return time_call(call, at_most_s=at_most_s)
+
+
+def _choose(contenders: list[Contender]) -> Contender:
+    """The fastest, if clearly faster than eager; a graph even at equal times, for it leaves the interpreter free."""
+    eager, best = contenders[0], min(contenders, key=lambda one: one.cost_s)
+    for one in contenders:
+        if one.name == "graphed" and one.cost_s <= best.cost_s / CLEARLY:
+            return one
+    return best if best.cost_s < CLEARLY * eager.cost_s else eager
 
 
 def _tensors(out: Any) -> tuple[Tensor, ...]:

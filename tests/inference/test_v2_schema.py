@@ -86,7 +86,9 @@ def test_errors_are_as_the_protocol_says(replica: Replica, path: str) -> None:
     hold("error", said)
 
 
-@pytest.mark.parametrize(("name", "binary_in", "binary_out"), itertools.product(MODELS, [False, True], [False, True]))
+@pytest.mark.parametrize(
+    ("name", "binary_in", "binary_out"), [*itertools.product(MODELS, [False, True], [False, True])]
+)
 def test_an_inference_is_as_the_protocol_says(replica: Replica, name: str, binary_in: bool, binary_out: bool) -> None:
     about = replica.get(f"/v2/models/{name}")[1]
     given = {"name": about["inputs"][0]["name"], "datatype": about["inputs"][0]["datatype"], "shape": [2, 4]}
