@@ -6,10 +6,13 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
+from msgspec import Struct
 from msgspec.structs import replace
 
+from scaler.config import StandbyPool
 from scaler.errors import Conflict, OutOfCapacity, Refused, Unavailable
 from scaler.managed import World
+from scaler.memory import POOL_FAILURE
 from scaler.model import Action, Create, Delete, Drain, Phase, Replica, Undrain
 from scaler.template import Template
 
@@ -43,11 +46,21 @@ async def act(actions: Sequence[Action], saved: Sequence[Replica], actor: Actor)
     return list(await asyncio.gather(*(one(a) for a in actions)))
 
 
+class Making(Struct, frozen=True, kw_only=True):
+    """What replicas of a service are made from: templates by version, and the standby pool that holds groups of the
+    version ``pooled``; None where there is none, or it failed of late."""
+
+    service: str
+    templates: Mapping[str, Template]
+    pool: StandbyPool | None = None
+    pooled: str = ""
+
+
 class Actor:
     """Does one action of one service's tick."""
 
-    def __init__(self, service: str, templates: Mapping[str, Template], world: World, now: float) -> None:
-        self._service, self._templates, self._world, self._now = service, templates, world, now
+    def __init__(self, making: Making, world: World, now: float) -> None:
+        self._making, self._world, self._now = making, world, now
 
     async def do(self, action: Action, replica: Replica) -> None:
         """Raises what the ports raise."""
@@ -64,24 +77,26 @@ class Actor:
     async def _create(self, replica: Replica) -> None:
         """The row says ``creating`` before Azure is asked: an instance that slept since its save cannot move it."""
         creating = replace(replica, phase=Phase.CREATING, phase_at=self._now)
-        creating = await self._world.store.move(self._service, creating)
-        template = self._templates.get(replica.template)
-        if template is None:
-            lost = Refused(f"version {replica.template} can no longer be made", code="VersionLost")
-            await self._will_not_exist(creating, lost)
-            raise lost
-        request = template.request(
-            replica.name,
-            service=self._service,
-            deployment_id=self._world.deployment_id,
-            region=replica.region,
-            token=self._world.replica_token,
-        )
+        creating = await self._world.store.move(self._making.service, creating)
         try:
-            await self._world.fleet.create(request)
+            await self._ask_for(creating)
         except (OutOfCapacity, Refused) as error:
             await self._will_not_exist(creating, error)
             raise
+
+    async def _ask_for(self, replica: Replica) -> None:
+        """One PUT: a claim on the standby pool where there is one for this version, else the whole template."""
+        making, world = self._making, self._world
+        template = making.templates.get(replica.template)
+        if template is None:
+            raise Refused(f"version {replica.template} can no longer be made", code="VersionLost")
+        own = {"service": making.service, "deployment_id": world.deployment_id, "region": replica.region}
+        if making.pool is None or replica.template != making.pooled:
+            return await world.fleet.create(template.request(replica.name, token=world.replica_token, **own))
+        try:
+            return await world.fleet.create(template.claim(replica.name, making.pool, **own))
+        except Refused as error:
+            raise Refused(str(error), code=POOL_FAILURE) from error
 
     async def _delete(self, replica: Replica) -> None:
         """Not asked again before Azure allows it."""
@@ -90,7 +105,7 @@ class Actor:
         except Unavailable as error:
             if error.retry_after_s is not None:
                 later = replace(replica, retry_at=self._now + error.retry_after_s)
-                await self._world.store.move(self._service, later)
+                await self._world.store.move(self._making.service, later)
             raise
 
     async def _will_not_exist(self, creating: Replica, error: OutOfCapacity | Refused) -> None:
@@ -103,4 +118,4 @@ class Actor:
             because=str(error),
             retry_at=None if wait_s is None else self._now + wait_s,
         )
-        await self._world.store.move(self._service, ended)
+        await self._world.store.move(self._making.service, ended)

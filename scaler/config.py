@@ -15,6 +15,9 @@ Count = Annotated[int, Meta(ge=0, le=100_000)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 Positive = Annotated[float, Meta(gt=0, le=1e9)]
 SERVICE_NAME = re.compile(r"(?!.*--)[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
+_GROUP = r"(?i)/subscriptions/[^/]+/resourceGroups/[^/]+/providers/"
+POOL_ID = re.compile(_GROUP + r"Microsoft.StandbyPool/standbyContainerGroupPools/[^/]+")
+PROFILE_ID = re.compile(_GROUP + r"Microsoft.ContainerInstance/containerGroupProfiles/[^/]+")
 REGION_NAME = re.compile(r"[a-z0-9]{2,40}(@[a-z][a-z0-9]{0,19})?")
 
 
@@ -123,6 +126,14 @@ class RolloutText(_Written, frozen=True):
     min_requests: Count = 20
 
 
+class StandbyPool(_Written, frozen=True):
+    """A pool of container groups that run already, and the profile they were made from: resource ids."""
+
+    pool: str
+    profile: str
+    revision: Annotated[int, Meta(ge=1)] = 1
+
+
 class Service(_Written, frozen=True):
     """One model, served by replicas made from one template."""
 
@@ -140,6 +151,7 @@ class Service(_Written, frozen=True):
     hold_limit_s: Positive = 300.0
     unhealthy_after_s: Positive = 60.0
     rollout: RolloutText = field(default_factory=RolloutText)
+    standby_pool: StandbyPool | None = None
     forecast: bool = False
     shadow: Shadow | None = None
 
@@ -206,6 +218,10 @@ def _contradictions(service: Service) -> list[tuple[str, str]]:
                     f"{region!r} is no Azure region name; write it like `westeurope`, or `westeurope@second`",
                 )
             )
+    for key, kind in (("pool", POOL_ID), ("profile", PROFILE_ID)):
+        if service.standby_pool and not kind.fullmatch(given := getattr(service.standby_pool, key)):
+            expected = kind.pattern.rpartition("/providers/")[2].removesuffix("/[^/]+")
+            found.append((f".standby_pool.{key}", f"{given!r} is no resource id of a {expected}"))
     for i, signal in enumerate(service.signals):
         if sum(s is not None for s in (signal.storage_queue, signal.log_query, signal.metric)) != 1:
             found.append((f".signals[{i}]", "expected exactly one of storage_queue, log_query, metric"))

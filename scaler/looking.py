@@ -7,10 +7,12 @@ asked before the deadline was not seen, which is not the same as silent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
+from scaler.allowance import Allowance, Asked
 from scaler.errors import Unavailable
 from scaler.managed import World
 from scaler.model import Group, GroupDetail, Phase, Replica, Stats
@@ -86,6 +88,24 @@ class Looking:
 
     def _late(self) -> bool:
         return asyncio.get_running_loop().time() >= self._until
+
+
+class Shared:
+    """What the services of one pass have in common: Azure's list, the looks at replicas, and what Azure still takes.
+    ``asked`` is what they asked of Azure within the last hour."""
+
+    def __init__(self, world: World, groups: Sequence[Group] | None, asked: Iterable[Asked], now: float) -> None:
+        self.looking = Looking(world)
+        self.allowance = Allowance(now)
+        self.allowance.know(asked)
+        self._listed = groups is not None
+        self._own: defaultdict[str, dict[str, Group]] = defaultdict(dict)
+        for group in groups or ():
+            self._own[group.tags.get("service", "")][group.name] = group
+
+    def own(self, service: str) -> Mapping[str, Group] | None:
+        """The groups of a service; None where Azure did not say."""
+        return self._own[service] if self._listed else None
 
 
 _UNASKED = object()

@@ -14,11 +14,12 @@ from scaler.allowance import Asked
 from scaler.conditions import blames_template, cause, condition, container_trouble, happened
 from scaler.decide import State
 from scaler.happened import Happened
-from scaler.model import Condition, Decision, Observation, Phase
+from scaler.model import Condition, Decision, Observation, Phase, Replica
 from scaler.ports import Stored
 from scaler.starts import Start
 from scaler.tally import Tally
 
+POOL_FAILURE, POOL = "StandbyPool", "standby pool"  # a code, and what waits then
 BACKOFF_FIRST_S = 15.0
 BACKOFF_LONGEST_S = 600.0
 MOST_SHOWN = 20  # things that happened; what holds is always shown
@@ -74,12 +75,16 @@ def next_backoff(before: Mapping[str, Backoff], fleet: observe.Fleet, now: float
     for replica in fleet.failures:
         if replica.ready_at is not None:
             continue  # it served once: neither its template nor its region is to blame
-        key = replica.template if blames_template(replica.failure or "") else replica.region
+        key = POOL if replica.failure == POOL_FAILURE else _blamed(replica)
         failures = after[key].failures + 1 if key in after else 1
         wait = min(BACKOFF_LONGEST_S, BACKOFF_FIRST_S * 2 ** (failures - 1))
         until = max(now + wait, replica.retry_at or 0.0)
         after[key] = Backoff(until=until, failures=failures, because=replica.because, code=replica.failure or "")
     return after
+
+
+def _blamed(replica: Replica) -> str:
+    return replica.template if blames_template(replica.failure or "") else replica.region
 
 
 def waits(backoff: Mapping[str, Backoff], key: str, now: float) -> bool:
@@ -119,7 +124,7 @@ def _waiting(backoff: Mapping[str, Backoff], regions: Sequence[str], now: float)
     """Regions and templates that nothing is created in or from for a while."""
     for key, wait in backoff.items():
         if waits(backoff, key, now):
-            about = key if key in regions else f"version {key}"
+            about = key if key in regions or key == POOL else f"version {key}"
             said = f"{wait.because}; the next try is in {wait.until - now:.0f} s"
             yield condition(cause(wait.code, wait.because), now, about=about, said=said)
     if regions and all(waits(backoff, region, now) for region in regions):

@@ -168,7 +168,6 @@ class GroupDetail(Struct, frozen=True, kw_only=True):
     pulling_at: float | None = None  # epoch seconds by Azure's clock; not always known
     pulled_at: float | None = None
     started_at: float | None = None  # when the first container's process began
-    pooled: bool = False  # claimed from a standby pool
 
 
 class Replica(Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from scaler import observe, plan, rollout, starts
-from scaler.act import Actor, act
+from scaler.act import Actor, Making, act
 from scaler.allowance import Allowance, Asked, Kind, remembered
 from scaler.cadence import limit_s
 from scaler.conditions import condition
@@ -22,9 +22,9 @@ from scaler.conditions import happened as happening
 from scaler.decide import State, decide, initial_state
 from scaler.errors import Conflict, Unavailable
 from scaler.happened import Happened, happened, view, waiting
-from scaler.looking import Looking
+from scaler.looking import Shared
 from scaler.managed import Managed, World
-from scaler.memory import Backoff, Memory, conditions, next_backoff, recall, waits
+from scaler.memory import POOL, Backoff, Memory, conditions, next_backoff, recall, waits
 from scaler.model import Condition, Decision, Group, Observation, Phase, Replica
 from scaler.past import minutes, newest_over, over, packed, ticks_of
 from scaler.ports import Calls, Changes, DecisionRow, RolloutRow, ServiceRow, Stored
@@ -45,24 +45,6 @@ class TickReport(Struct, frozen=True, kw_only=True):
     outcome: str
     decision: Decision | None = None
     actions: tuple[str, ...] = ()
-
-
-class Shared:
-    """What the services of one pass have in common: Azure's list, the looks at replicas, and what Azure still takes."""
-
-    def __init__(self, world: World, groups: Sequence[Group] | None, passes: Sequence[ServiceTick], now: float) -> None:
-        self.looking = Looking(world)
-        self.allowance = Allowance(now)
-        for one in passes:
-            self.allowance.know(one.memory.asked if one.memory else ())
-        self._listed = groups is not None
-        self._own: defaultdict[str, dict[str, Group]] = defaultdict(dict)
-        for group in groups or ():
-            self._own[group.tags.get("service", "")][group.name] = group
-
-    def own(self, service: str) -> Mapping[str, Group] | None:
-        """The groups of a service; None where Azure did not say."""
-        return self._own[service] if self._listed else None
 
 
 class ServiceTick:
@@ -178,7 +160,7 @@ class ServiceTick:
         if self.world.courier is not None:
             self.world.courier.send(self.managed.name, after.outbox)
         with self._stretch("act"):
-            actor = Actor(self.managed.name, self.templates, self.world, self.now)
+            actor = Actor(self._making(backoff), self.world, self.now)
             outcomes = await act(planned.actions, self.stored.replicas, actor)
         with self._stretch("record"):
             await self._record(state, after, shadow[0] if shadow else None, planned, outcomes)
@@ -300,6 +282,15 @@ class ServiceTick:
     def _started(self, fleet: observe.Fleet, seen: observe.Seen) -> list[Start]:
         ready = [r for r in fleet.replicas if r.ready_at == self.now]
         return [starts.start_of(r, seen.details.get(r.name), seen.stats.get(r.name)) for r in ready]
+
+    def _making(self, backoff: Mapping[str, Backoff]) -> Making:
+        configured = self.managed.template
+        return Making(
+            service=self.managed.name,
+            templates=self.templates,
+            pool=None if waits(backoff, POOL, self.now) else self.managed.service.standby_pool,
+            pooled=configured.hash if configured else "",
+        )
 
     # -- save
 

@@ -39,7 +39,7 @@ class Start(Struct, frozen=True, kw_only=True):
     process_s: float | None = None
     loaded_s: float | None = None
     ready_s: float | None = None
-    pooled: bool = False  # claimed from a standby pool
+    pooled: bool = False  # it ran before it was asked for: claimed from a standby pool
 
 
 def start_of(replica: Replica, detail: GroupDetail | None, stats: Stats | None) -> Start:
@@ -59,7 +59,7 @@ def start_of(replica: Replica, detail: GroupDetail | None, stats: Stats | None) 
         process_s=_between(pulled, runs),
         loaded_s=load_s,
         ready_s=_between(loaded, replica.ready_at),
-        pooled=detail.pooled if detail else False,
+        pooled=runs is not None and runs < replica.intended_at,
     )
 
 

@@ -17,10 +17,11 @@ from collections.abc import Mapping, Sequence
 
 from scaler.config import Config
 from scaler.errors import Unavailable
+from scaler.looking import Shared
 from scaler.managed import Managed, World, no_longer
 from scaler.memory import Memory, recall
 from scaler.model import Group
-from scaler.service_tick import ServiceTick, Shared, TickReport
+from scaler.service_tick import ServiceTick, TickReport
 
 __all__ = ["Scaler", "TickReport"]
 SWEEP_EVERY_S = 3600.0
@@ -85,7 +86,7 @@ class Scaler:
             zip([p.managed.name for p in passes], await asyncio.gather(*(load(p) for p in passes)), strict=True)
         )
         groups = await self._list(passes)
-        shared = Shared(self.world, groups, passes, now)
+        shared = Shared(self.world, groups, (a for p in passes if p.memory for a in p.memory.asked), now)
 
         async def finish(one: ServiceTick) -> TickReport:
             async with gate:

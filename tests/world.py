@@ -157,7 +157,7 @@ class MemoryFleet:
         self._meet("create", request.name)
         body = json.loads(request.body)
         region = body["location"]
-        if images := self.missing_images & {c["properties"]["image"] for c in body["properties"]["containers"]}:
+        if images := self.missing_images & {c["properties"].get("image") for c in body["properties"]["containers"]}:
             raise Refused(f"The image '{images.pop()}' is not accessible.", code="InaccessibleImage")
         if self._used(region) >= self.capacity[region] and request.name not in self._present():
             raise OutOfCapacity(f"no room in {region}", code="ContainerGroupQuotaReached")

@@ -436,3 +436,32 @@ async def test_a_memory_that_cannot_be_read_starts_anew_and_keeps_the_fleet() ->
     await ticking.tick()
     assert list((await ticking.phases()).values()) == [Phase.READY, Phase.READY]
     assert await ticking.scaler.memory("iris") is not None
+
+
+# ---------------------------------------------------------------- a standby pool
+
+WARM = "/subscriptions/s/resourceGroups/g/providers/Microsoft.StandbyPool/standbyContainerGroupPools/warm"
+MADE_FROM = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerInstance/containerGroupProfiles/iris"
+POOLED = f"services:\n  iris:{SERVICE}    standby_pool: {{pool: {WARM}, profile: {MADE_FROM}}}\n"
+
+
+async def test_a_replica_is_claimed_from_the_standby_pool() -> None:
+    ticking = Ticking(services=POOLED)
+    await ticking.pin(1)
+    await ticking.tick()
+    (held,) = ticking.world.fleet.held.values()
+    assert held.body["properties"]["standbyPoolProfile"]["id"] == WARM
+    assert "planted-secret" not in json.dumps(held.body), "a config map is no place for secrets"
+    assert held.tags["aci-autoscaler"] == "d1"
+
+
+async def test_a_pool_that_refuses_is_left_alone_and_replicas_are_made_from_the_template() -> None:
+    ticking = Ticking(services=POOLED)
+    ticking.world.faults.add("create", Refused("no such pool", code="StandbyPoolNotFound"), times=1)
+    await ticking.pin(1)
+    await ticking.tick()
+    await ticking.tick()
+    (held,) = ticking.world.fleet.held.values()
+    assert "standbyPoolProfile" not in held.body["properties"]
+    assert "standby_pool" in await conditions_of(ticking)
+    assert held.region == "westeurope", "the region is not to blame"

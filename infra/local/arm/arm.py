@@ -12,7 +12,7 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
-from infra.local.arm import azure_rest, group_rest, monitor
+from infra.local.arm import azure_rest, group_rest, monitor, standby_rest
 from infra.local.arm.bodies import whole_time
 from infra.local.arm.errors import (
     ArmError,
@@ -79,7 +79,12 @@ class Arm:
         self.series = series or Series()
         self.urls = OperationUrls()
         self.logs = logs
-        self._routes = [*group_rest.routes(self), *azure_rest.routes(self), *monitor.routes(self)]
+        self._routes = [
+            *group_rest.routes(self),
+            *standby_rest.routes(self),
+            *azure_rest.routes(self),
+            *monitor.routes(self),
+        ]
 
     def answer(self, request: Request, now: float) -> Answer:
         """What Azure would answer."""

@@ -85,7 +85,7 @@ def _properties(group: Group, api: str, *, view: bool, answering_put: bool) -> J
     if recent:
         shown |= {"provisioningTimeoutInSeconds": 1800, "isCustomProvisioningTimeout": False}
     if api >= "2024":
-        shown["isCreatedFromStandbyPool"] = False
+        shown["isCreatedFromStandbyPool"] = group.pooled
     runtime = {c.name: c for c in group.containers}
     shown["containers"] = [
         {"name": c["name"], "properties": _container(c["properties"], runtime[c["name"]], group, api, view=view)}

@@ -8,6 +8,8 @@ import uuid
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
+import msgspec
+
 from infra.local.arm.asked import Asked, decode, tags_of
 from infra.local.arm.bodies import group_body, operation_body
 from infra.local.arm.errors import ArmError, provider_throttled, transitioning
@@ -87,7 +89,8 @@ class GroupRest:
     def put(self, call: Call) -> Answer:
         self._arm.check_resource_group(call)
         name = call.names["name"]
-        asked = Asked(name, call.request.body)
+        body, claimed = self._arm.groups.resolved(decode(call.request.body), call.now)
+        asked = Asked(name, msgspec.json.encode(body))
         limits = self._count(call, "write")
         fault = self._arm.faults.take(CREATE, "PUT", name)
         if fault is not None and fault.fault not in FATES:
@@ -97,10 +100,10 @@ class GroupRest:
             raise refusal(Fault(fault="no_capacity"), _victim(call, asked), "")
         fate = FATES[fault.fault] if fault is not None else None
         group, operation, created = self._arm.groups.put(
-            call.subscription, call.names["resource_group"], name, asked, call.now, fate
+            call.subscription, call.names["resource_group"], name, asked, call.now, fate, claimed=claimed
         )
-        body = group_body(group, call.api, answering_put=True)
-        return Answer(status=201 if created else 200, body=body, headers=self._async(call, operation) | limits)
+        shown = group_body(group, call.api, answering_put=True)
+        return Answer(status=201 if created else 200, body=shown, headers=self._async(call, operation) | limits)
 
     def patch(self, call: Call) -> Answer:
         group = self._group(call)

@@ -33,6 +33,7 @@ from infra.local.arm.life import (
     stop_runs,
 )
 from infra.local.arm.limits import Limits
+from infra.local.arm.standby import Pool, Standby
 from infra.local.arm.state import (
     CANCELED,
     PENDING,
@@ -41,6 +42,7 @@ from infra.local.arm.state import (
     Container,
     Effect,
     Group,
+    Json,
     Key,
     Operation,
 )
@@ -54,6 +56,7 @@ class Kept(Struct, kw_only=True):
     groups: list[Group] = field(default_factory=list)
     operations: list[Operation] = field(default_factory=list)
     next_address: int = 0
+    standby: Standby = field(default_factory=Standby)
 
 
 class Groups:
@@ -72,6 +75,7 @@ class Groups:
         self.limits = limits or Limits()
         self.operations: dict[str, Operation] = {}
         self.effects: list[Effect] = []
+        self.standby = Standby()
         self._groups: dict[Key, Group] = {}
         self._draw = draw
         self._addresses = addresses
@@ -83,12 +87,14 @@ class Groups:
             groups=list(self._groups.values()),
             operations=list(self.operations.values()),
             next_address=self._addresses.next_number,
+            standby=self.standby,
         )
 
     def restore(self, kept: Kept) -> None:
         self._groups = {group.key: group for group in kept.groups}
         self.operations = {operation.id: operation for operation in kept.operations}
         self._addresses.next_number = kept.next_address
+        self.standby = kept.standby
 
     def find(self, key: Key) -> Group | None:
         return self._groups.get(key)
@@ -112,10 +118,27 @@ class Groups:
     def every(self) -> Iterable[Group]:
         return self._groups.values()
 
+    def put_pool(self, resource: str, body: Json, now: float) -> Pool:
+        """Create a standby pool, or change its size. Raises ``ArmError``."""
+        return self.standby.put_pool(resource, body, self._draw, now)
+
+    def resolved(self, body: Json, now: float) -> tuple[Json, StartDelay | None]:
+        """What a PUT asks for, with its profile filled in; and how long its start takes where a pool gives it."""
+        return self.standby.resolved(body, self._draw, now)
+
     def put(
-        self, subscription: str, resource_group: str, name: str, asked: Asked, now: float, fate: str | None = None
+        self,
+        subscription: str,
+        resource_group: str,
+        name: str,
+        asked: Asked,
+        now: float,
+        fate: str | None = None,
+        *,
+        claimed: StartDelay | None = None,
     ) -> tuple[Group, Operation, bool]:
-        """Create or update a group; True when it was created. Raises ``ArmError``."""
+        """Create or update a group; True when it was created. ``claimed``: it comes from a standby pool. Raises
+        ``ArmError``."""
         self.advance(now)
         key = Key.of(subscription, resource_group, name)
         group = self._groups.get(key)
@@ -133,12 +156,13 @@ class Groups:
             identity=asked.identity,
             containers=[Container(name=c["name"]) for c in asked.properties["containers"]],
             fate=fate,
+            pooled=claimed is not None,
         )
         self._check_label(group)
         self._check_quota(group, groups=1)
         group.address = self._take_address(group)
         self._groups[key] = group
-        return group, self._begin(group, PENDING, self._draw(group.properties), now), True
+        return group, self._begin(group, PENDING, claimed or self._draw(group.properties), now), True
 
     def patch(self, group: Group, tags: dict[str, str]) -> None:
         """A PATCH changes the tags and nothing else."""

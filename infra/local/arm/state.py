@@ -91,6 +91,7 @@ class Group(Struct, kw_only=True):
     containers: list[Container] = field(default_factory=list)
     plan: Plan = field(default_factory=Plan)
     operation: str | None = None  # id of the operation under way
+    pooled: bool = False  # claimed from a standby pool
     fate: str | None = None  # what a fault has in store: no_capacity, failed, crash
     refusals: int = 0  # restarts still to be answered with a 500, after a repair
 
