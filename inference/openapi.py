@@ -135,6 +135,7 @@ def _stats() -> dict[str, Any]:
             **{name: {"type": "number"} for name in STATS_NUMBERS},
             "latency_s": _object({"p50": maybe, "p95": maybe, "p99": maybe}),
             "gpu": {"type": "array", "items": _object(gpu)},
+            "load_s": maybe,
         }
     )
 

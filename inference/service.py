@@ -21,6 +21,7 @@ from inference.model import Model, load
 from inference.settings import Settings, read
 from inference.telemetry import Telemetry
 
+BEGAN = time.monotonic()  # nearly the start of the process: torch is imported later
 log = logging.getLogger("inference")
 EXPIRE_EVERY_S = 0.05
 
@@ -58,6 +59,7 @@ class Service:
         self.served: dict[str, Served] = {}
         self.generation = 0  # grows whenever `served` changes
         self.failure: BadSetting | None = None
+        self.load_s: float | None = None  # from the start of the process until the models were warm
         self.leaving = False  # told to stop: drains for good
         self.timeout_s = settings.request_timeout_s
         self._loading: asyncio.Task[None] | None = None
@@ -73,6 +75,7 @@ class Service:
             self.failure = failure
             self.lifecycle.on(Event.STOP)
             return
+        self.load_s = round(time.monotonic() - BEGAN, 3)
         self.lifecycle.on(Event.LOADED)
         if self.place.listens_at_once:
             self.place.ledger.loaded = True
@@ -227,7 +230,7 @@ class Service:
         """The document of `GET /stats`."""
         figures, _, bins = self.totals()
         return {
-            "replica": self.settings.replica,
+            "replica": self.name,
             "start_id": self.place.start_id,
             "sequence": time.monotonic_ns() // 1000,  # grows whichever worker answers
             "at": time.time(),
@@ -244,7 +247,17 @@ class Service:
             "cpu": round(min(1.0, figures["cpu"]), 4),
             "memory_bytes": int(figures["memory_bytes"]),
             "gpu": self.gpus.read() if self.gpus else [],
+            "load_s": self.load_s,
         }
+
+    @property
+    def name(self) -> str:
+        """The replica's name; that in REPLICA_FILE goes before REPLICA once it is there."""
+        file = self.settings.replica_file
+        try:
+            return (file.read_text(encoding="utf-8").strip() if file else "") or self.settings.replica
+        except OSError:
+            return self.settings.replica
 
 
 def _hand(loop: asyncio.AbstractEventLoop, done: asyncio.Future[Any], result: Any) -> None:

@@ -26,6 +26,7 @@ class Settings:
     host: str = "0.0.0.0"  # noqa: S104 - a container serves its network
     port: int = 8000
     replica: str = field(default_factory=socket.gethostname)
+    replica_file: Path | None = None  # a group of a standby pool learns its name when it is claimed: from a config map
     token: str = ""
     models: tuple[tuple[str, Path], ...] = (("iris", DEFAULT_MODEL),)  # name and file; the first answers /predict
     factory: str = ""
@@ -92,6 +93,7 @@ READERS: dict[str, tuple[str, Reader, str]] = {
     "HOST": ("host", str, "an address to listen on"),
     "PORT": ("port", lambda t: _whole(t, 0, 65535), "a whole number from 0 to 65535 (0: any free port)"),
     "REPLICA": ("replica", str, "a name"),
+    "REPLICA_FILE": ("replica_file", Path, "a file with the name, which may come later and change"),
     "REPLICA_TOKEN": ("token", str, "a secret"),
     "MODEL_FACTORY": ("factory", _factory, "module:function that returns (nn.Module, shape of one row)"),
     "DEVICE": ("device", _device, "auto, cpu, cuda or cuda:N"),

@@ -18,7 +18,7 @@ FLOWERS = [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]]
 STATS = {
     "replica", "start_id", "sequence", "at", "phase", "in_flight", "queued", "capacity", "arrivals_total",
     "completed_total", "failed_total", "rejected_total", "busy_seconds_total", "latency_s", "cpu", "memory_bytes",
-    "gpu",
+    "gpu", "load_s",
 }  # fmt: skip
 
 
@@ -126,3 +126,16 @@ def run(environment: dict[str, str]) -> tuple[int, str]:
         check=False,
     )
     return done.returncode, done.stderr
+
+
+def test_a_replica_of_a_standby_pool_learns_its_name_when_it_is_claimed(
+    start: Callable[..., Replica], models: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "REPLICA"
+    one = start(MODEL_PATH=str(models / "iris.safetensors"), REPLICA_FILE=str(file)).ready()
+    assert one.get("/stats")[1]["replica"] == "r-1"
+    file.write_text("iris-7f3a\n")
+    _, said = one.get("/stats")
+    assert said["replica"] == "iris-7f3a"
+    assert said["load_s"] > 0
+    assert one.stop() == 0
