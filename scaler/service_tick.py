@@ -60,6 +60,7 @@ class ServiceTick:
         self.stored = Stored(service=managed.name)
         self.templates: dict[str, Template] = {}  # what replicas can be made from, by version
         self.memory: Memory | None = None
+        self.told: tuple[Condition, ...] = ()
         self.failure = ""
 
     async def load(self) -> bool:
@@ -99,6 +100,7 @@ class ServiceTick:
             observation=self.observed,
             actions=report.actions,
             calls=self.calls.outcomes(),
+            conditions=tuple(dict.fromkeys(c.name for c in self.told)),
         )
         self.world.watch(ticked)
         return report
@@ -142,6 +144,7 @@ class ServiceTick:
         if rolled is not None:
             told += tuple(rollout.conditions(rolled, self.templates, self.now))
         told += (*starts.advice(started, self.now), *self._short(shared.allowance), *self._missed())
+        self.told = told
         after = Memory(
             at=self.now,
             state=state_after,

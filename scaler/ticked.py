@@ -36,6 +36,7 @@ class Ticked(Struct, frozen=True, kw_only=True):
     observation: Observation | None
     actions: tuple[str, ...]
     calls: dict[str, int]
+    conditions: tuple[str, ...] = ()  # names of those that hold, or happened of late
 
 
 def note(ticked: Ticked) -> None:
@@ -53,6 +54,7 @@ def facts(ticked: Ticked) -> Json:
         "outcome": ticked.outcome,
         "seconds": ticked.seconds,
         "actions": "; ".join(ticked.actions),
+        "conditions": ", ".join(ticked.conditions),
         "calls": sum(ticked.calls.values()),
         "calls_failed": sum(count for key, count in ticked.calls.items() if not key.endswith(" ok")),
     }

@@ -34,7 +34,7 @@ var alerts = [
     name: 'failing-starts'
     description: 'Replicas are asked for and do not start. Runbook: failing-starts.'
     severity: 2
-    query: '${ticks}| summarize ticks = countif(tostring(tick.conditions) has "backing_off")'
+    query: '${ticks}| summarize ticks = countif(tostring(tick.conditions) has_any ("image_pull", "registry_credentials", "registry_failure", "wrong_port", "out_of_memory", "crash_loop", "slow_start", "start_failed", "refused", "quota", "permission", "nowhere"))'
     measure: 'ticks'
     operator: 'GreaterThan'
     threshold: 3

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaler.cli.outcome import NO, ending
+from scaler.cli.outcome import BAD_INPUT, NO, complain, ending
 
 if TYPE_CHECKING:
     from scaler.cli.client import Client

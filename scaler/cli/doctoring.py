@@ -87,10 +87,25 @@ def _admin_api(settings: Settings) -> list[Check]:
         found.append(Check(name="timer", ok=False, detail="a service was not ticked of late", remedy=remedy))
     for s in told["services"]:
         if s["conditions"]:
-            remedy = f"`python -m scaler status {s['service']}` lists them with what to do."
-            detail = f"{s['conditions']} conditions hold"
-            found.append(Check(name=f"service {s['service']}", ok=False, detail=detail, remedy=remedy))
+            found += _conditions(client, s["service"])
     return found
+
+
+def _conditions(client: Client, service: str) -> list[Check]:
+    """What is the matter with a service, with what to do; advice alone is no fault."""
+    try:
+        conditions = client.get("services", service)["conditions"]
+    except (Refusal, Unreachable) as error:
+        return [Check(name=f"service {service}", ok=False, detail=str(error))]
+    return [
+        Check(
+            name=f"service {service}",
+            ok=None if c["severity"] == "info" else False,
+            detail=f"{c['name']}: {c['message']}",
+            remedy=c["remedy"],
+        )
+        for c in conditions
+    ]
 
 
 def _azure(env: Mapping[str, str]) -> list[Check]:

@@ -91,8 +91,18 @@ def service(body: Json) -> RenderableType:
         parts.append(fleet)
     if body["cost"]:
         parts.append(cost(body["cost"]))
+    if body["starts"]["count"]:
+        parts.append(starts(body["starts"]))
     parts += [condition(c) for c in body["conditions"]]
     return Group(*parts)
+
+
+def starts(s: Json) -> str:
+    """Where the time of a start goes, in one line."""
+    named = {name.removesuffix("_s"): value for name, value in s["median"].items()}
+    known = " → ".join(f"{name} {v:.1f} s" for name, v in named.items() if v is not None and name != "total")
+    whole = f"a start takes {named['total']:.0f} s (median of {s['count']})"
+    return f"{whole}: asked → {known}" if known else whole
 
 
 def cost(c: Json) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from scaler.conditions import KINDS
+from scaler.starts import PHASES
 from scaler.web.history import DRAWN
 from scaler.web.pins import ONE_LINE, TEXT_LIMIT
 
@@ -146,6 +147,12 @@ SCHEMAS: Json = {
     ),
 }
 
+_PHASES = {f"{name}_s": _or_null({"type": "number"}) for name in (*PHASES, "total")}
+SCHEMAS["Starts"] = _object(
+    count=COUNT,
+    median=_object(**_PHASES),
+    last=_list(_object(replica=TEXT, region=TEXT, template=TEXT, at=TIME, pooled=FLAG, **_PHASES)),
+)
 _ROLLOUT: dict[str, Json] = {
     "service": TEXT,
     "phase": {"enum": ["steady", "rolling", "returning"]},
@@ -197,6 +204,7 @@ SCHEMAS |= {
         fleet=_list(_ref("Replica")),
         observation=_or_null(ANY_OBJECT),
         front=_or_null(ANY_OBJECT),
+        starts=_ref("Starts"),
         conditions=_list(_ref("Condition")),
         cost=_or_null(_ref("Cost")),
         schedule=_object(timezone=TEXT, rules=COUNT),

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Struct
 
-from scaler import rollout
+from scaler import rollout, starts
 from scaler.alternatives import alternatives
 from scaler.config import Service
 from scaler.foresight import Foresight
@@ -20,6 +20,7 @@ from scaler.model import Condition, Decision, Observation, Phase, Pin, Replica
 from scaler.ports import DecisionRow, Stored
 from scaler.recompute import is_reproduced
 from scaler.schedule import Period
+from scaler.starts import Start
 from scaler.tally import Tally
 from scaler.web.bodies import iso
 from scaler.web.pins import in_force
@@ -35,6 +36,7 @@ class Remembered(Struct, frozen=True, kw_only=True):
     decision: Decision | None = None
     conditions: tuple[Condition, ...] = ()
     tally: Tally | None = None
+    starts: tuple[Start, ...] = ()
 
 
 def remembered(stored: Stored) -> Remembered:
@@ -69,9 +71,24 @@ def service_view(name: str, service: Service, stored: Stored, now: float) -> Jso
         "data": memory.observation.data if memory.observation else None,
         "observation": msgspec.to_builtins(memory.observation) if memory.observation else None,
         "front": msgspec.to_builtins(stored.front) if stored.front else None,
+        "starts": starts_view(memory.starts),
         "conditions": [condition_view(c) for c in memory.conditions],
         "cost": msgspec.to_builtins(decision.cost) if decision else None,
         "schedule": {"timezone": service.schedule.timezone, "rules": len(service.schedule.rules)},
+    }
+
+
+def starts_view(known: tuple[Start, ...]) -> Json:
+    """Where the time of the last starts went: the median of each phase in seconds, and each start, newest first."""
+    phases = [f"{name}_s" for name in (*starts.PHASES, "total")]
+    return {
+        "count": len(known),
+        "median": {f"{name}_s": value for name, value in starts.medians(known).items()},
+        "last": [
+            {"replica": s.name, "region": s.region, "template": s.template, "at": iso(s.at), "pooled": s.pooled}
+            | {name: getattr(s, name) for name in phases}
+            for s in reversed(known)
+        ],
     }
 
 
