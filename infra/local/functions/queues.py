@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import json
 import logging
 from collections.abc import Awaitable, Callable
@@ -112,15 +113,19 @@ class QueueListener:
         if argument is None or count > most:
             await self._put_aside(message, "it is not base64" if argument is None else f"it was taken {count} times")
             return
-        lease = asyncio.create_task(self._keep(message))
+        ended = asyncio.Event()
+        lease = asyncio.create_task(self._keep(message, ended))
         try:
             await self._call(self._function, argument)
         except FunctionFailed:
             has_failed = True
+        except asyncio.CancelledError:
+            lease.cancel()
+            raise
         else:
             has_failed = False
         finally:
-            lease.cancel()
+            ended.set()
             await asyncio.wait([lease])
         if not has_failed:
             await self._queue.delete_message(message)
@@ -129,10 +134,10 @@ class QueueListener:
         else:
             await self._queue.update_message(message, visibility_timeout=int(self._settings.visibility_timeout_s))
 
-    async def _keep(self, message: StoredMessage) -> None:
-        """Renew the lease at half its time, as long as the function runs."""
-        while True:
-            await asyncio.sleep(self._lease_s / 2)
+    async def _keep(self, message: StoredMessage, ended: asyncio.Event) -> None:
+        """Renew the lease at half its time until the function has ended. A renewal under way is awaited: it changes the
+        receipt that the message is deleted with."""
+        while not await _is_set_within(ended, self._lease_s / 2):
             try:
                 renewed = await self._queue.update_message(message, visibility_timeout=self._lease_s)
             except UNREACHABLE as error:
@@ -179,6 +184,12 @@ class QueueListener:
         if self._is_away:
             log.warning("queue %s is back", self._queue.queue_name)
             self._is_away, self._pause_s = False, SHORTEST_PAUSE_S
+
+
+async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()
 
 
 def queue_message(**fields: Any) -> QueueMessage:
