@@ -7,10 +7,13 @@ came down on it, or on nobody asking for it.
 
 from __future__ import annotations
 
+import re
+
 from msgspec import Struct
 
 from scaler.model import Decision, Step
 
+WEIGHED = re.compile(r"(\d+) would cost (\d+) of rent and (\d+) of lateness")
 RULES = frozenset(
     {"blind", "stabilization", "min", "schedule_min", "schedule_max", "off", "pin", "budget", "quota", "max", "removed"}
 )
@@ -36,7 +39,8 @@ def _fewer(decision: Decision, count: int) -> Alternative:
         return Alternative(replicas=count, step=None, because=_sentence("is below what ran before", decision.because))
     step = asking[-1]
     why = f"is even further from the {step.after} asked for" if step.after > decision.desired else "is too few"
-    return Alternative(replicas=count, step=step.name, because=_sentence(why, step.because))
+    because = _weighed(decision, count, step) or _sentence(why, step.because)
+    return Alternative(replicas=count, step=step.name, because=because)
 
 
 def _more(decision: Decision, count: int) -> Alternative:
@@ -44,12 +48,29 @@ def _more(decision: Decision, count: int) -> Alternative:
     if ceiling is not None:
         return Alternative(replicas=count, step=ceiling.name, because=_sentence("is not allowed", ceiling.because))
     asked = [s for s in decision.steps if s.after == decision.desired]
+    if asked and (weighed := _weighed(decision, count, asked[-1])):
+        return Alternative(replicas=count, step=asked[-1].name, because=weighed)
     if not asked:
         return Alternative(replicas=count, step=None, because="is more than anything asks for.")
     return Alternative(
         replicas=count,
         step=asked[-1].name,
         because=_sentence(f"is more than anything asks for; the most is {decision.desired}", asked[-1].because),
+    )
+
+
+def _weighed(decision: Decision, count: int, step: Step) -> str | None:
+    """Both counts on the scales, where the step is one that weighed them (``ahead.py`` writes these words)."""
+    costs = {int(n): (int(rent), int(late)) for n, rent, late in WEIGHED.findall(step.because)}
+    if count not in costs or decision.desired not in costs:
+        return None
+    rent, late = (a - b for a, b in zip(costs[count], costs[decision.desired], strict=True))
+    first, second = (
+        (("rent", rent), ("lateness", late)) if count < decision.desired else (("lateness", late), ("rent", rent))
+    )
+    return (
+        f"would save {max(0, -first[1])} of {first[0]} and cost {max(0, second[1])} more of {second[0]}, in replica "
+        "seconds over the next lead time."
     )
 
 

@@ -158,6 +158,10 @@ class Changing:
         name = known(scaler, request.path_params["service"])
         body = await _reasoned(request)
         who = actor(request, body.actor, access=self._access)
+        if query_flag(request, "dry_run"):
+            stored, now = await scaler.store.load(name), self._clock()
+            told = {"service": name, "effect": _preview(scaler, stored, in_force(stored.pin, now), now)}
+            return answer(told)
         if cause == "admin":
             self._audit("tick", name, who, line(body.reason, "reason"))
         effect = await self._tick(scaler, name, cause)

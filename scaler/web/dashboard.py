@@ -10,6 +10,8 @@ from importlib.resources import files
 
 from starlette.responses import Response
 
+SCRIPTS = ("parts.js", "card.js", "dashboard.js")  # each uses what is before it
+
 
 def shell() -> Response:
     """The page. What it may do is said by hash, so that nothing slipped into the data could run."""
@@ -28,7 +30,7 @@ def shell() -> Response:
 def _page() -> tuple[bytes, str]:
     folder = files("scaler.web") / "static"
     style = (folder / "dashboard.css").read_text(encoding="utf-8")
-    script = (folder / "dashboard.js").read_text(encoding="utf-8")
+    script = "".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)
     page = (folder / "dashboard.html").read_text(encoding="utf-8")
     page = page.replace("/*style*/", style).replace("/*script*/", script)
     policy = "; ".join(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +19,7 @@ import msgspec
 from scaler.errors import Unavailable
 from scaler.past import HOUR_S, MINUTE_S, Point, merged, minutes, over, packed, ticks_of, unpacked
 from scaler.ports import Store
+from scaler.tally import START_BOUNDS_S
 
 HOURS_KEPT = 2000  # a month of two services
 HOURS_AT_ONCE = 8
@@ -129,11 +130,14 @@ def _short(value: Any) -> Any:
 
 
 def starts(points: Sequence[Point]) -> Json | None:
-    """The cold starts of a span as quantiles; None when there was none."""
+    """The cold starts of a span as quantiles, and how many fit between bounds; None when there was none."""
     found = sorted(s for p in points for s in p.cold_starts_s)
     if not found:
         return None
+    counts = Counter(bisect.bisect_left(START_BOUNDS_S, seconds) for seconds in found)
     return {
         "count": len(found),
         **{f"p{q}_s": round(found[min(len(found) - 1, len(found) * q // 100)], 3) for q in (50, 90)},
+        "bounds_s": START_BOUNDS_S,
+        "counts": [counts[i] for i in range(len(START_BOUNDS_S) + 1)],
     }

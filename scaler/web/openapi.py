@@ -214,7 +214,7 @@ def _ticks() -> Json:
             "post": {
                 "operationId": operation,
                 "summary": summary,
-                "parameters": [{"$ref": "#/components/parameters/actor"}],
+                "parameters": [DRY_RUN, {"$ref": "#/components/parameters/actor"}],
                 "requestBody": _body("Reasoned", required=False),
                 "responses": {
                     "200": _ok("Ticked", "Ticked; this came of it."),

@@ -56,6 +56,7 @@ def picture(shown: Shown) -> str:
         *hours(fleet, shown.zone, LOAD_TOP, BOTTOM),
         *scale(load, "requests a second"),
         *scale(fleet, "replicas", whole=True),
+        text(fleet.right, FLEET_TOP - 8, f"times in {shown.zone.key}", "end"),
         *_load(shown, load, busy),
         *_fleet(shown, fleet),
     ]
@@ -108,7 +109,7 @@ def _load(shown: Shown, load: Frame, busy: Frame) -> list[str]:
         _area(shown, load, lambda p: p.arrivals_per_s, "load"),
         _line(shown, busy, lambda p: p.in_flight, "busy"),
         _line(shown, busy, lambda p: p.queued, "queued"),
-        text(load.right, LOAD_TOP - 8, f"in flight, queued (0 to {busy.most:g})", "end"),
+        text(load.left + 110.0, LOAD_TOP - 8, f"in flight, queued (0 to {busy.most:g})"),
     ]
     bins = [b for b in shown.foresight.bins if b.at < shown.until] if shown.foresight else []
     if len(bins) > 1:

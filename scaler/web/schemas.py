@@ -242,7 +242,7 @@ SCHEMAS |= {
         points=_object(
             **{name: _list(_or_null({"type": "number"})) for name in DRAWN if name != "off"}, off=_list(FLAG)
         ),
-        starts=_or_null(_object(count=COUNT, p50_s={"type": "number"}, p90_s={"type": "number"})),
+        starts=_or_null(_object(count=COUNT, p50_s=NUMBER, p90_s=NUMBER, bounds_s=_list(NUMBER), counts=_list(COUNT))),
     ),
     "Forecast": _object(service=TEXT, at=TIME, bin_s=NUMBER, low=_list(NUMBER), mid=_list(NUMBER), high=_list(NUMBER)),
     "Alert": {

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from scaler.config import Service, load
-from scaler.decide import policy_of
+from scaler.decide import Policy, policy_of
 from scaler.managed import Managed
 from scaler.managed import World as TickWorld
 from scaler.template import Template
@@ -43,12 +43,7 @@ def scaler_of(world: World, text: str = CONFIG, template: Template | None = None
 
     config = load(text, "autoscaler.yaml")
     managed = [
-        Managed(
-            name=name,
-            service=service,
-            policy=policy_of(service, name, "autoscaler.yaml"),
-            template=template or _template(service),
-        )
+        Managed(name=name, service=service, policy=_policy(service, name), template=template or _template(service))
         for name, service in config.services.items()
     ]
     given = TickWorld(
@@ -61,6 +56,11 @@ def scaler_of(world: World, text: str = CONFIG, template: Template | None = None
         deployment_id="d1",
     )
     return Scaler(config, managed, given)
+
+
+def _policy(service: Service, name: str) -> Policy:
+    template = _template(service)
+    return policy_of(service, name, "autoscaler.yaml", size=template.size if template else None)
 
 
 def _template(service: Service) -> Template | None:
