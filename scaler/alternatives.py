@@ -65,13 +65,9 @@ def _weighed(decision: Decision, count: int, step: Step) -> str | None:
     if count not in costs or decision.desired not in costs:
         return None
     rent, late = (a - b for a, b in zip(costs[count], costs[decision.desired], strict=True))
-    first, second = (
-        (("rent", rent), ("lateness", late)) if count < decision.desired else (("lateness", late), ("rent", rent))
-    )
-    return (
-        f"would save {max(0, -first[1])} of {first[0]} and cost {max(0, second[1])} more of {second[0]}, in replica "
-        "seconds over the next lead time."
-    )
+    saved, lost = (("rent", -rent), ("lateness", late)) if rent < 0 else (("lateness", -late), ("rent", rent))
+    words = f"would save {max(0, saved[1])} of {saved[0]} and cost {max(0, lost[1])} more of {lost[0]}"
+    return f"{words}, in replica seconds over the next lead time."
 
 
 def _asks(step: Step, *, first: bool) -> bool:

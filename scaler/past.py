@@ -110,8 +110,10 @@ def minutes(points: Sequence[Point]) -> list[Point]:
 
 
 def merged(inside: Sequence[Point], at: float) -> Point:
-    """Several points as one: counts at their largest, load at its mean, what was in force as last seen."""
+    """Several points as one: counts at their largest, load at its mean, what was in force as last seen; a pin that
+    was in force at all is shown."""
     last = inside[-1]
+    pinned = next((p for p in reversed(inside) if p.pin_max is not None), last)
     return Point(
         at=at,
         desired=_most(p.desired for p in inside),
@@ -122,8 +124,8 @@ def merged(inside: Sequence[Point], at: float) -> Point:
         in_flight=_mean(p.in_flight for p in inside),
         queued=_mean(p.queued for p in inside),
         off=last.off,
-        pin_min=last.pin_min,
-        pin_max=last.pin_max,
+        pin_min=pinned.pin_min,
+        pin_max=pinned.pin_max,
         cold_starts_s=tuple(s for p in inside for s in p.cold_starts_s),
     )
 

@@ -14,7 +14,9 @@ from scaler.errors import BadSetting
 
 Purpose = Literal["function", "discovery", "cli"]
 CONFIG_FILE = str(Path(__file__).resolve().parents[1] / "autoscaler.yaml")
-SECRETS = frozenset({"replica_token", "key", "template_values"})
+SECRETS = frozenset(
+    {"replica_token", "key", "template_values", "events_url", "events_secret", "telemetry_connection"}
+)
 GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 RESOURCE_GROUP = re.compile(r"[\w.()-]{0,89}[\w()-]")
 DEPLOYMENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -96,6 +98,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     tick_schedule: str = "*/15 * * * * *"
     url: str = ""  # of the function app, for discovery and the command line
     key: str = ""
+    events_url: str = ""  # the webhook that hears of events; it may carry a key, so it is kept like one
+    events_secret: str = ""  # what they are signed with
+    telemetry_connection: str = ""  # connection string of Application Insights
     discovery_host: str = "127.0.0.1"
     discovery_port: int = 8081
 
@@ -129,6 +134,9 @@ class Settings(Struct, frozen=True, kw_only=True):
             tick_schedule=reader.cron("AUTOSCALER_TICK_SCHEDULE") or "*/15 * * * * *",
             url=reader.url("AUTOSCALER_URL"),
             key=reader.secret("AUTOSCALER_KEY"),
+            events_url=reader.webhook("AUTOSCALER_EVENTS_URL"),
+            events_secret=reader.secret("AUTOSCALER_EVENTS_SECRET"),
+            telemetry_connection=reader.connection("APPLICATIONINSIGHTS_CONNECTION_STRING"),
             discovery_host=reader.text("DISCOVERY_HOST") or "127.0.0.1",
             discovery_port=reader.port("DISCOVERY_PORT", 8081),
         )
@@ -231,6 +239,25 @@ class _Reader:
                 )
             found[place] = Place(subscription, group)
         return found
+
+    def webhook(self, name: str) -> str:
+        """An https address that may hold a key in its query, so it is never repeated in an error."""
+        value = self.text(name)
+        try:
+            parts = urlsplit(value)
+            good = parts.scheme == "https" and bool(parts.hostname) and not parts.fragment and parts.port != 0
+        except ValueError:
+            good = False
+        if value and not good:
+            raise BadSetting(f"environment: {name}: expected an address like https://host/path, query and all")
+        return value
+
+    def connection(self, name: str) -> str:
+        """As Application Insights gives it: ``InstrumentationKey=…;IngestionEndpoint=https://…``."""
+        value = self.text(name)
+        if value and "instrumentationkey=" not in value.lower():
+            raise BadSetting(f"environment: {name}: expected the connection string of Application Insights, whole")
+        return value
 
     def cron(self, name: str) -> str:
         value = self.text(name)

@@ -24,6 +24,7 @@ from scaler.ports import Fleet
 from scaler.settings import Settings
 from scaler.signals import signal_name
 from scaler.tick import Scaler
+from scaler.ticked import note
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
     from scaler.azure.signal_sources import Source
     from scaler.azure.table_state import TableState
+    from scaler.courier import WebhookCourier
+    from scaler.telemetry import Telemetry
 
 CONNECT_LIMIT_S, READ_LIMIT_S = 5.0, 25.0
 LOGS_AUDIENCE = "https://api.loganalytics.io"
@@ -79,6 +82,8 @@ def _world(settings: Settings, clients: _Clients, sources: Mapping[str, Mapping[
         return await read_all(sources.get(managed.name, {}))
 
     replicas = ReplicaStats(settings.replica_token)
+    telemetry, courier = _telemetry(settings), _courier(settings)
+    closers = [c.close for c in (telemetry, courier) if c is not None]
     return Connected(
         store=clients.table(),
         fleet=_fleet(settings, clients),
@@ -89,7 +94,9 @@ def _world(settings: Settings, clients: _Clients, sources: Mapping[str, Mapping[
         deployment_id=settings.deployment_id,
         replica_token=settings.replica_token,
         period_s=period_s(settings.tick_schedule),
-        closers=(*clients.closers, replicas.close),
+        watch=telemetry.watch if telemetry else note,
+        courier=courier,
+        closers=(*clients.closers, replicas.close, *closers),
     )
 
 
@@ -116,6 +123,20 @@ def _fleet(settings: Settings, clients: _Clients) -> Fleet:
         for name, place in settings.places.items()
     }
     return Places({"": home, **others})
+
+
+def _telemetry(settings: Settings) -> Telemetry | None:
+    from scaler.telemetry import Telemetry, to_azure_monitor  # noqa: PLC0415
+
+    connection = settings.telemetry_connection
+    return Telemetry(to_azure_monitor(connection), settings.deployment_id) if connection else None
+
+
+def _courier(settings: Settings) -> WebhookCourier | None:
+    from scaler.courier import WebhookCourier  # noqa: PLC0415
+
+    source = f"/aci-autoscaler/{settings.deployment_id}"
+    return WebhookCourier(settings.events_url, settings.events_secret, source) if settings.events_url else None
 
 
 @asynccontextmanager

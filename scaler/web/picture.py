@@ -22,6 +22,8 @@ FLEET_TOP = LOAD_TOP + LOAD_HEIGHT + GAP
 BOTTOM = FLEET_TOP + FLEET_HEIGHT
 HEIGHT = BOTTOM + BELOW
 
+WIDE_PX = 600.0  # narrower pictures leave out what would run into each other
+
 Value = Callable[[Point], float | None]
 
 
@@ -144,7 +146,8 @@ def _now(shown: Shown, fleet: Frame) -> list[str]:
     if shown.until <= shown.now:
         return []
     x = fleet.x(shown.now)
-    return [f'<path class="now" d="M{x:.1f},{LOAD_TOP:g}V{BOTTOM:g}"/>', text(x, LOAD_TOP - 8, "now", "middle")]
+    line = f'<path class="now" d="M{x:.1f},{LOAD_TOP:g}V{BOTTOM:g}"/>'
+    return [line, text(x, LOAD_TOP - 8, "now", "middle")] if shown.width >= WIDE_PX else [line]
 
 
 # -- what was and will be in force

@@ -43,7 +43,7 @@ def page(chromium: Any, served: Served) -> Iterator[Any]:
 
 def show(page: Any) -> None:
     page.fill("#key", KEY)
-    page.click("text=Show")
+    page.click("#show")
     page.wait_for_selector("section svg")
 
 
@@ -103,7 +103,7 @@ def test_a_wrong_key_is_told_and_shows_nothing(chromium: Any, served: Served) ->
     page = chromium.new_page()
     page.goto(f"{served.url}/api/dashboard")
     page.fill("#key", "wrong")
-    page.click("text=Show")
+    page.click("#show")
     page.wait_for_function("document.getElementById('message').textContent.startsWith('401')")
     assert page.locator("section").count() == 0
     page.close()

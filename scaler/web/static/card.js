@@ -189,7 +189,7 @@ function facts(s) {
   }
   made.push(tiles([["desired", s.desired ?? "–", `of ${s.bounds.min} to ${s.bounds.max}`], ["ready", s.replicas.ready, null, "ready"],
     ["starting", s.replicas.starting], ["draining", s.replicas.draining], ["requests a second", known(rate)],
-    ["in flight", known(seen.in_flight), `${known(seen.queued, 0)} queued`]]));
+    ["in flight", known(seen.in_flight), seen.queued === null ? null : `${known(seen.queued, 0)} queued`]]));
   return made;
 }
 
@@ -201,7 +201,7 @@ function moneyAndStarts(s, starts) {
       ["month forecast", money(cost.month_forecast, cost.currency), cost.monthly === null ? "no limit" :
         cost.month_forecast > cost.monthly ? "above the budget" : "within the budget"], ["one replica", money(cost.replica_hour, cost.currency), "an hour"]);
   }
-  if (starts) rows.push(["cold start", `${starts.p50_s} s`, `half of ${starts.count}`], ["slow start", `${starts.p90_s} s`, "nine of ten"]);
+  if (starts) rows.push(["cold start", `${known(starts.p50_s)} s`, `half of ${starts.count}`], ["slow start", `${known(starts.p90_s)} s`, "nine of ten"]);
   const made = rows.length ? [tiles(rows)] : [];
   if (cost && cost.monthly) {
     made.push(make("progress", null, { max: cost.monthly, value: Math.min(cost.month, cost.monthly), "aria-label":

@@ -21,7 +21,7 @@ function drawn(name, attributes, ...children) {
 // Times are shown where the service lives, as its picture has them.
 const clock = (text, zone) => text ? new Date(text).toLocaleString([], { dateStyle: "short", timeStyle: "medium", timeZone: zone }) : "–";
 const minute = (at, zone) => new Date(at).toLocaleString([], { weekday: "short", hour: "2-digit", minute: "2-digit", timeZone: zone });
-const known = (value, digits = 1) => value === null || value === undefined ? "not known" : Number(value.toFixed(digits)).toString();
+const known = (value, digits = 1) => value === null || value === undefined ? "–" : Number(value.toFixed(digits)).toString();
 const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 
 function duration(seconds) {
