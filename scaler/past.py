@@ -14,11 +14,10 @@ import msgspec
 from msgspec import Struct, field
 
 from scaler.model import Phase
-from scaler.ports import DecisionRow, Store
+from scaler.ports import DrawnRow, Store
 
 HOUR_S, MINUTE_S = 3600.0, 60.0
 SETTLED_S = 300.0  # a tick may be recorded late; an hour counts as over only then
-TICKS_AN_HOUR = 5000
 LARGEST_BYTES = 1 << 20  # of one hour unpacked: a damaged row fills no memory
 T = TypeVar("T")
 
@@ -67,7 +66,7 @@ class _Packed(Struct, array_like=True):
     points: list[tuple[object, ...]]
 
 
-def point(row: DecisionRow) -> Point:
+def point(row: DrawnRow) -> Point:
     """What one recorded tick shows. A part that cannot be read is not known."""
     seen = _read(row.observation, _Seen) or _Seen()
     decision = _read(row.decision, _Decided) or _Decided()
@@ -97,8 +96,7 @@ def point(row: DecisionRow) -> Point:
 async def ticks_of(store: Store, service: str, hour: int) -> list[Point]:
     """Every recorded tick of an hour, oldest first."""
     start = hour * HOUR_S
-    rows = await store.decisions(service, since=start, until=start + HOUR_S - 0.001, limit=TICKS_AN_HOUR)
-    return [point(row) for row in reversed(rows)]
+    return [point(row) for row in await store.drawn(service, since=start, until=start + HOUR_S - 0.001)]
 
 
 def minutes(points: Sequence[Point]) -> list[Point]:

@@ -130,6 +130,16 @@ class DecisionRow(Struct, frozen=True, kw_only=True):
     conditions: str = "[]"  # JSON
 
 
+class DrawnRow(Struct, frozen=True, kw_only=True):
+    """The columns of a ``DecisionRow`` that a chart is drawn from: a fraction of its bytes."""
+
+    at: float
+    desired: int
+    decision: bytes
+    observation: bytes
+    replicas: str
+
+
 class Changes(Struct, frozen=True, kw_only=True):
     """The rows one save writes and removes together."""
 
@@ -159,6 +169,9 @@ class Store(Protocol):
         self, service: str, *, since: float, until: float | None = None, limit: int = 100
     ) -> Sequence[DecisionRow]:
         """Decisions of a span, newest first, at most ``limit``."""
+
+    async def drawn(self, service: str, *, since: float, until: float) -> Sequence[DrawnRow]:
+        """Every decision of a span, both ends included, oldest first, as far as it is drawn."""
 
     async def past(self, service: str, *, first: int, last: int) -> Mapping[int, bytes]:
         """Packed hours (``past.packed``) from the hour ``first`` to ``last`` since 1970, those that there are."""

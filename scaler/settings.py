@@ -14,9 +14,7 @@ from scaler.errors import BadSetting
 
 Purpose = Literal["function", "discovery", "cli"]
 CONFIG_FILE = str(Path(__file__).resolve().parents[1] / "autoscaler.yaml")
-SECRETS = frozenset(
-    {"replica_token", "key", "template_values", "events_url", "events_secret", "telemetry_connection"}
-)
+SECRETS = frozenset({"replica_token", "key", "template_values", "events_url", "events_secret", "telemetry_connection"})
 GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 RESOURCE_GROUP = re.compile(r"[\w.()-]{0,89}[\w()-]")
 DEPLOYMENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from scaler.errors import Conflict
 from scaler.model import Front, Pin, Replica
-from scaler.ports import Changes, DecisionRow, RolloutRow, ServiceRow, Stored, outgoing
+from scaler.ports import Changes, DecisionRow, DrawnRow, RolloutRow, ServiceRow, Stored, outgoing
 
 
 class Fault(Struct):
@@ -132,6 +132,11 @@ class MemoryStore:
         self._meet("decisions")
         newest_first = [r for (s, _), r in sorted(self.recorded.items(), reverse=True) if s == service]
         return [r for r in newest_first if since <= r.at and (until is None or r.at <= until)][:limit]
+
+    async def drawn(self, service: str, *, since: float, until: float) -> Sequence[DrawnRow]:
+        self._meet("drawn")
+        rows = [r for (s, _), r in sorted(self.recorded.items()) if s == service and since <= r.at <= until]
+        return [DrawnRow(**{name: getattr(r, name) for name in DrawnRow.__struct_fields__}) for r in rows]
 
     async def past(self, service: str, *, first: int, last: int) -> dict[int, bytes]:
         self._meet("past")

@@ -28,7 +28,7 @@ from scaler.azure.failures import told, unavailable
 from scaler.azure.table_rows import Row, from_row, to_row
 from scaler.errors import Conflict, Unavailable
 from scaler.model import Front, Phase, Pin, Replica
-from scaler.ports import Changes, DecisionRow, RolloutRow, ServiceRow, Stored, outgoing
+from scaler.ports import Changes, DecisionRow, DrawnRow, RolloutRow, ServiceRow, Stored, outgoing
 
 if TYPE_CHECKING:
     from azure.core.async_paging import AsyncPageIterator
@@ -40,6 +40,7 @@ STATE, DECISIONS = "state", "decisions"
 REPLICA, ROLLOUT, PAST = "replica-", "rollout", "past-"  # a tick reads from `pin` on, and so no past
 FIRST_SPAN_MS = 900_000  # how far back the newest decisions are looked for at first; doubled until there are enough
 LAST_MS = 10**15 - 1
+DRAWN = ("PartitionKey", "RowKey", *DrawnRow.__struct_fields__, "decision_1", "observation_1")
 OF_THE_KEY = frozenset({"name", "etag"})
 Operation = tuple[str, Row] | tuple[str, Row, dict[str, Any]]
 T = TypeVar("T")
@@ -176,6 +177,18 @@ class TableState:
             span *= 2
             start, end = start - span, start
         return found[:limit]
+
+    async def drawn(self, service: str, *, since: float, until: float) -> Sequence[DrawnRow]:
+        rows = await self._query(
+            self._decisions,
+            "PartitionKey eq @service and RowKey ge @start and RowKey lt @end",
+            select=DRAWN,
+            service=service,
+            start=_key(max(0, _milliseconds(since))),
+            end=_key(_milliseconds(until) + 1),
+        )
+        found = [from_row(DECISIONS, row, DrawnRow) for row in rows]
+        return [r for r in found if since <= r.at <= until]
 
     async def _span(self, service: str, start: int, end: int) -> list[DecisionRow]:
         rows = await self._query(

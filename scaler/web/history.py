@@ -10,19 +10,20 @@ from __future__ import annotations
 import asyncio
 import bisect
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from scaler.errors import Unavailable
-from scaler.past import HOUR_S, MINUTE_S, Point, merged, minutes, over, packed, ticks_of, unpacked
+from scaler.past import HOUR_S, MINUTE_S, Point, merged, minutes, newest_over, over, packed, point, unpacked
 from scaler.ports import Store
 from scaler.tally import START_BOUNDS_S
 
 HOURS_KEPT = 2000  # a month of two services
-HOURS_AT_ONCE = 8
+HOURS_A_QUERY, RUNS_AT_ONCE = 24, 4
+LATE_S = 60.0  # a tick may be recorded so much later than one that began after it
 CARRIED_S = 120.0  # a count stands for so long without another tick; after that it is not known
 
 log = logging.getLogger("scaler.web")
@@ -42,10 +43,12 @@ DRAWN = (
 
 
 class History:
-    """Reads spans of recorded ticks."""
+    """Reads spans of recorded ticks. One reader at a time for each service: who comes second finds it read."""
 
     def __init__(self) -> None:
-        self._hours: OrderedDict[tuple[str, int, bool], list[Point]] = OrderedDict()
+        self._hours: OrderedDict[tuple[str, int, bool], list[Point]] = OrderedDict()  # those that are over
+        self._live: dict[str, tuple[float, list[Point]]] = {}  # since when, and every tick from then on
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def points(
         self, store: Store, service: str, since: float, until: float, now: float, *, step_s: float = 0.0
@@ -53,44 +56,62 @@ class History:
         """What was recorded in a span, oldest first: every tick, or every minute where ``step_s`` is no shorter."""
         coarse = step_s >= MINUTE_S
         hours = range(int(since // HOUR_S), int(until // HOUR_S) + 1)
-        if coarse:
-            await self._open(store, service, [h for h in hours if over(h, now)])
-        gate = asyncio.Semaphore(HOURS_AT_ONCE)
+        async with self._turns[service]:
+            found = await self._over(store, service, [h for h in hours if over(h, now)], coarse=coarse)
+            open_from = (newest_over(now) + 1) * HOUR_S
+            if until >= open_from:
+                live = await self._ticks(store, service, open_from, now)
+                found += minutes(live) if coarse else live
+        return [p for p in found if since <= p.at <= until]
 
-        async def read(hour: int) -> list[Point]:
-            async with gate:
-                return await self._hour(store, service, hour, now, coarse=coarse)
+    async def _over(self, store: Store, service: str, hours: Sequence[int], *, coarse: bool) -> list[Point]:
+        """Hours that are over: from this process, else packed, else tick by tick."""
+        if coarse and (unknown := [h for h in hours if (service, h, coarse) not in self._hours]):
+            packs = await store.past(service, first=unknown[0], last=unknown[-1])
+            for hour, data in packs.items():
+                if (points := unpacked(data)) is not None:
+                    self._keep((service, hour, coarse), points)
+        unknown = [h for h in hours if (service, h, coarse) not in self._hours]
+        gate = asyncio.Semaphore(RUNS_AT_ONCE)
+        await asyncio.gather(*(self._run(store, service, run, gate, coarse=coarse) for run in _runs(unknown)))
+        return [p for hour in hours for p in self._hours.get((service, hour, coarse), ())]
 
-        found = await asyncio.gather(*(read(hour) for hour in hours))
-        return [p for points in found for p in points if since <= p.at <= until]
-
-    async def _open(self, store: Store, service: str, hours: Sequence[int]) -> None:
-        """Take the packed hours that are not known yet, with one query."""
-        unknown = [hour for hour in hours if (service, hour, True) not in self._hours]
-        if not unknown:
-            return
-        for hour, data in (await store.past(service, first=unknown[0], last=unknown[-1])).items():
-            if (points := unpacked(data)) is not None:
-                self._keep((service, hour, True), points)
-
-    async def _hour(self, store: Store, service: str, hour: int, now: float, *, coarse: bool) -> list[Point]:
-        key = (service, hour, coarse)
-        if (kept := self._hours.get(key)) is not None:
-            self._hours.move_to_end(key)
-            return kept
-        points = await ticks_of(store, service, hour)
-        if coarse:
-            points = minutes(points)
-        if over(hour, now):
-            self._keep(key, points)
-            if coarse:
+    async def _run(self, store: Store, service: str, run: range, gate: asyncio.Semaphore, *, coarse: bool) -> None:
+        async with gate:
+            rows = await store.drawn(service, since=run.start * HOUR_S, until=run.stop * HOUR_S - 0.001)
+        ticks: defaultdict[int, list[Point]] = defaultdict(list)
+        for row in rows:
+            ticks[int(row.at // HOUR_S)].append(point(row))
+        for hour in run:
+            points = minutes(ticks[hour]) if coarse else ticks[hour]
+            self._keep((service, hour, coarse), points)
+            if coarse and points:
                 await _pack(store, service, hour, points)
-        return points
+
+    async def _ticks(self, store: Store, service: str, since: float, now: float) -> list[Point]:
+        """Every tick of the hours that are not over; of those read before, only the newest are read again."""
+        start, kept = self._live.get(service, (now, []))
+        fresh_from = max(since, kept[-1].at - LATE_S) if kept and start <= since else since
+        rows = await store.drawn(service, since=fresh_from, until=now)
+        live = [p for p in kept if since <= p.at < fresh_from] + [point(row) for row in rows]
+        self._live[service] = (since, live)
+        return live
 
     def _keep(self, key: tuple[str, int, bool], points: list[Point]) -> None:
         self._hours[key] = points
         while len(self._hours) > HOURS_KEPT:
             self._hours.popitem(last=False)
+
+
+def _runs(hours: Sequence[int]) -> list[range]:
+    """Neighbours together, up to a day: one query for them, however many of them hold nothing."""
+    runs: list[range] = []
+    for hour in hours:
+        if runs and runs[-1].stop == hour and len(runs[-1]) < HOURS_A_QUERY:
+            runs[-1] = range(runs[-1].start, hour + 1)
+        else:
+            runs.append(range(hour, hour + 1))
+    return runs
 
 
 async def _pack(store: Store, service: str, hour: int, points: Sequence[Point]) -> None:

@@ -261,6 +261,15 @@ async def test_no_decision_falls_between_two_looks(store: Store, service: str) -
     assert [row.tick for row in some] == ["t1", "t2", "t3", "t4"]
 
 
+async def test_what_is_drawn_comes_oldest_first_and_holds_what_was_recorded(store: Store, service: str) -> None:
+    rows = [replace(decision(service, AT + i, f"t{i}"), desired=i, observation=bytes([i])) for i in range(5)]
+    for row in rows:
+        await store.record(row)
+    found = await store.drawn(service, since=AT + 1, until=AT + 3)
+    assert [(r.at, r.desired, r.observation) for r in found] == [(AT + i, i, bytes([i])) for i in (1, 2, 3)]
+    assert await store.drawn("nobody", since=0.0, until=AT) == []
+
+
 async def test_packed_hours_are_read_by_span_and_no_tick_reads_them(store: Store, service: str) -> None:
     for hour in (9, 10, 99, 100, 497_222):
         await store.write_past(service, hour, b"x" * hour if hour < 200 else b"packed")

@@ -44,13 +44,13 @@ async def test_an_hour_that_is_over_is_read_once_and_one_that_is_not_each_time(d
     await door.tick()
     first = (await door.call("GET", "services/iris/history?minutes=120")).json()
     reads: list[float] = []
-    decisions = door.world.store.decisions
+    drawn = door.world.store.drawn
 
     async def counted(*args: object, **kwargs: object) -> object:
         reads.append(1)
-        return await decisions(*args, **kwargs)  # type: ignore[arg-type]
+        return await drawn(*args, **kwargs)  # type: ignore[arg-type]
 
-    door.world.store.decisions = counted  # type: ignore[method-assign, assignment]
+    door.world.store.drawn = counted  # type: ignore[method-assign, assignment]
     again = (await door.call("GET", "services/iris/history?minutes=120")).json()
     assert again == first
     assert len(reads) == 1

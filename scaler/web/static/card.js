@@ -168,7 +168,7 @@ function state(s) {
   return ["good", s.desired === 0 ? "at rest" : "steady"];
 }
 
-function chips(s, now) {
+function chips(s) {
   const [kind, text] = state(s), made = [make("span", text, { class: `chip ${kind}` })];
   if (s.pin) made.push(make("span", "pinned", { class: "chip info" }));
   if (s.data && s.data !== "fresh") made.push(make("span", `data ${s.data}`, { class: "chip warning" }));

@@ -1,6 +1,7 @@
 // The key lives in this variable alone: not in the address, not in storage, not in the page.
 let key = "";
 let timer = 0;
+let now = 0; // by the clock of the app
 const cards = new Map();
 
 async function ask(method, path, body) {
@@ -19,28 +20,33 @@ async function ask(method, path, body) {
 const json = async (...words) => (await ask(...words)).json();
 const say = (text) => { byId("message").textContent = text; };
 
+// What is known of a service is shown as it arrives: first what is and why, then its past.
 async function refresh(name) {
-  if (!cards.has(name)) cards.set(name, card(name));
   const { parts } = cards.get(name), minutes = byId("span").value;
   const width = Math.round(Math.min(1200, Math.max(320, parts.picture.clientWidth || byId("services").clientWidth - 36)));
   const points = Math.max(60, Math.min(400, Math.round(width / 3)));
-  const [s, past, svg] = await Promise.all([json("GET", `services/${name}`),
-    json("GET", `services/${name}/history?points=${points}&minutes=${minutes}`),
-    ask("GET", `services/${name}/chart?points=${points}&width=${width}&minutes=${minutes}`).then((r) => r.text())]);
-  if (parts.service?.desired !== s.desired) parts.changes = null;
-  Object.assign(parts, { service: s, history: past });
-  parts.head.replaceChildren(parts.head.firstChild, ...chips(s, Date.parse(past.until)));
-  parts.facts.replaceChildren(...facts(s));
+  const being = json("GET", `services/${name}`).then((s) => present(name, parts, s));
+  const past = json("GET", `services/${name}/history?points=${points}&minutes=${minutes}`);
+  const picture = ask("GET", `services/${name}/chart?points=${points}&width=${width}&minutes=${minutes}`).then((r) => r.text());
+  const [s, history, svg] = await Promise.all([being, past, picture]);
+  parts.history = history;
   parts.picture.replaceChildren(document.importNode(new DOMParser().parseFromString(svg, "image/svg+xml").documentElement, true));
   cross(parts);
-  parts.money.replaceChildren(...moneyAndStarts(s, past.starts));
+  parts.money.replaceChildren(...moneyAndStarts(s, history.starts));
+}
+
+function present(name, parts, s) {
+  if (parts.service?.desired !== s.desired) parts.changes = null;
+  parts.service = s;
+  parts.head.replaceChildren(parts.head.firstChild, ...chips(s));
+  parts.facts.replaceChildren(...facts(s));
   parts.count.max = parts.most.max = s.bounds.max;
   parts.unpin.disabled = !s.pin;
-  parts.wasOpen = parts.more.querySelector("details")?.open ?? false;
   const details = more(s, parts.changes ?? []);
-  details.open = parts.wasOpen;
+  details.open = parts.more.querySelector("details")?.open ?? false;
   details.addEventListener("toggle", () => { if (details.open && !parts.changes) recent(name, parts); });
   parts.more.replaceChildren(details);
+  return s;
 }
 
 // Which of the last ticks changed the count; asked for only when somebody opens it.
@@ -68,8 +74,10 @@ async function show() {
   const told = await json("GET", "services");
   const names = told.services.map((s) => s.service);
   const frame = byId("services");
-  await Promise.all(names.map(refresh));
+  now = Date.parse(told.at);
+  for (const name of names) if (!cards.has(name)) cards.set(name, card(name));
   if (frame.childElementCount !== names.length) frame.replaceChildren(...names.map((n) => cards.get(n).section));
+  await Promise.all(names.map(refresh));
   overview(names);
   signedIn(true);
   say(`As of ${clock(told.at)}.`);
