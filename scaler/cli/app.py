@@ -24,7 +24,19 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
-Service = Annotated[str, typer.Argument(help="Name of a service in autoscaler.yaml.", show_default=False)]
+
+
+def _names(typed: str) -> list[str]:
+    """Services whose names begin so, as the function app tells them; none where it does not answer."""
+    from scaler.cli.client import named  # noqa: PLC0415
+
+    return [name for name in named(settings()) if name.startswith(typed)]
+
+
+Service = Annotated[
+    str, typer.Argument(help="Name of a service in autoscaler.yaml.", show_default=False, autocompletion=_names)
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would come of it.")]
 Config = Annotated[Path, typer.Option("--config", "-c", help="autoscaler.yaml", show_default=False)]
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; recorded with the change.")]
 Actor = Annotated[str, typer.Option("--actor", envvar="USER", help="Who; recorded beside the key.", show_default=False)]
@@ -48,7 +60,9 @@ def client() -> Client:
 @app.command()
 @ending
 def status(
-    service: Annotated[str | None, typer.Argument(help="One service, or all.", show_default=False)] = None,
+    service: Annotated[
+        str | None, typer.Argument(help="One service, or all.", show_default=False, autocompletion=_names)
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Exit 1 unless ticked of late and without conditions.")
     ] = False,
@@ -96,6 +110,7 @@ def pin(  # noqa: PLR0913 - each is a word of the sentence the operator says
     until: Annotated[str | None, typer.Option(help="2026-12-24T18:00:00+01:00", show_default=False)] = None,
     reason: Reason = "",
     actor: Actor = "",
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Hold a count, or keep it within a span; it ends by itself."""
@@ -103,18 +118,24 @@ def pin(  # noqa: PLR0913 - each is a word of the sentence the operator says
 
     asked = {"replicas": replicas, "min": least, "max": most, "for": duration, "until": until}
     body: dict[str, Any] = {k: v for k, v in asked.items() if v is not None}
-    told = client().call("PUT", "services", service, "pin", body=body | {"reason": reason, "actor": actor})
+    body |= {"reason": reason, "actor": actor}
+    told = client().call("PUT", "services", service, "pin", body=body, query=_dry(dry_run))
     show.told(told, as_json=as_json, view=None if as_json else f"pin {show.pin(told['pin'])}; {show.effect(told)}")
 
 
 @app.command()
 @ending
-def unpin(service: Service, reason: Reason = "", actor: Actor = "", as_json: Json = False) -> None:
+def unpin(
+    service: Service, reason: Reason = "", actor: Actor = "", dry_run: DryRun = False, as_json: Json = False
+) -> None:
     """Take the pin away; exit 1 if there was none."""
     from scaler.cli import show  # noqa: PLC0415
 
-    told = client().call("DELETE", "services", service, "pin", body={"reason": reason, "actor": actor})
+    body = {"reason": reason, "actor": actor}
+    told = client().call("DELETE", "services", service, "pin", body=body, query=_dry(dry_run))
     gone = "the pin is gone" if told["removed"] else "there was no pin"
+    if dry_run:
+        gone = "there is a pin" if told["removed"] else "there is no pin"
     show.told(told, as_json=as_json, view=None if as_json else f"{gone}; {show.effect(told)}")
     if not told["removed"]:
         raise typer.Exit(NO)
@@ -133,6 +154,35 @@ def explain(
 
     body = client().get("services", service, "explain", at=None if at is None else instant_text(at))
     show.told(body, as_json=as_json, view=None if as_json else show.explanation(body))
+
+
+@app.command()
+@ending
+def decisions(
+    service: Service,
+    since: Annotated[str | None, typer.Option(help="2026-03-01T14:05:00+01:00, or HH:MM of today.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    every: Annotated[bool, typer.Option("--every", help="Every tick, not only those that changed the count.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What was decided, newest first: by default only what changed the count."""
+    from scaler.cli import show  # noqa: PLC0415
+    from scaler.cli.history import recorded  # noqa: PLC0415
+    from scaler.cli.times import instant_text  # noqa: PLC0415
+
+    start = None if since is None else instant_text(since)
+    body = recorded(client(), service, since=start, limit=limit, changes=not every)
+    show.told(body, as_json=as_json, view=None if as_json else show.changes(body))
+
+
+@app.command()
+@ending
+def forecast(service: Service, as_json: Json = False) -> None:
+    """The arrivals expected in the next half hour; exit 1 if there is no forecast."""
+    from scaler.cli import show  # noqa: PLC0415
+
+    body = client().get("services", service, "forecast")
+    show.told(body, as_json=as_json, view=None if as_json else show.forecast(body))
 
 
 @app.command()
@@ -188,22 +238,28 @@ def rollout(
 
 @app.command()
 @ending
-def tick(service: Service, reason: Reason = "", actor: Actor = "", as_json: Json = False) -> None:
+def tick(
+    service: Service, reason: Reason = "", actor: Actor = "", dry_run: DryRun = False, as_json: Json = False
+) -> None:
     """Tick a service now."""
-    _post(service, "tick", {"reason": reason, "actor": actor}, as_json=as_json)
+    _post(service, "tick", {"reason": reason, "actor": actor}, dry_run=dry_run, as_json=as_json)
 
 
 @app.command()
 @ending
-def wake(service: Service, as_json: Json = False) -> None:
+def wake(service: Service, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Say that a request waits for this service."""
-    _post(service, "wake", {}, as_json=as_json)
+    _post(service, "wake", {}, dry_run=dry_run, as_json=as_json)
 
 
-def _post(service: str, verb: str, body: dict[str, str], *, as_json: bool) -> None:
+def _dry(dry_run: bool) -> dict[str, str | None]:
+    return {"dry_run": "true" if dry_run else None}
+
+
+def _post(service: str, verb: str, body: dict[str, str], *, dry_run: bool, as_json: bool) -> None:
     from scaler.cli import show  # noqa: PLC0415
 
-    told = client().call("POST", "services", service, verb, body=body)
+    told = client().call("POST", "services", service, verb, body=body, query=_dry(dry_run))
     show.told(told, as_json=as_json, view=None if as_json else show.effect(told))
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
 from scaler.errors import BadSetting
 
+if TYPE_CHECKING:
+    from scaler.settings import Settings
+
 TIMEOUT_S = 60.0  # a tick that was asked for may wait for Azure
+COMPLETION_LIMIT_S = 2.0
 ANSWER_LIMIT_BYTES = 64 * 2**20
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -75,6 +79,15 @@ class Client:
             raise Unreachable(
                 f"{self.url}: the answer is not JSON; is this the address of the function app?"
             ) from error
+
+
+def named(where: Settings) -> list[str]:
+    """The services that the app has, for completion: soon, or none at all."""
+    try:
+        body = Client(where.url, where.key, timeout_s=COMPLETION_LIMIT_S).get("services")
+        return [str(s["service"]) for s in body["services"]]
+    except (BadSetting, Unreachable, Refusal, KeyError, TypeError):
+        return []
 
 
 def _refused(error: HTTPError, url: str) -> NoReturn:

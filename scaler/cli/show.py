@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Json = dict[str, Any]
+GRADES = {"error": "red", "warning": "yellow", "info": "cyan"}
 PLAIN_WIDTH = 200  # into a file or a pipe nothing is folded at 80
 
 
@@ -75,6 +76,7 @@ def service(body: Json) -> RenderableType:
         f"{counts['starting']} starting, {counts['draining']} draining; pin: {pin(body['pin'])}",
         plain(body["because"]),
     ]
+    parts += why_not(body["alternatives"])
     if body["steps"]:
         parts.append(steps(body["steps"]))
     if body["fleet"]:
@@ -93,7 +95,8 @@ def service(body: Json) -> RenderableType:
         parts.append(cost(body["cost"]))
     if body["starts"]["count"]:
         parts.append(starts(body["starts"]))
-    parts += [condition(c) for c in body["conditions"]]
+    if body["conditions"]:
+        parts.append(conditions(body["conditions"]))
     return Group(*parts)
 
 
@@ -113,8 +116,44 @@ def cost(c: Json) -> str:
     return f"cost in {plain(c['currency'])}: {', '.join(parts)} (a replica: {c['replica_hour']:.4g} an hour)"
 
 
-def condition(c: Json) -> str:
-    return f"[red]{plain(c['name'])}[/] since {local(c['since'])}: {plain(c['message'])} {plain(c['remedy'])}"
+def conditions(rows: list[Json]) -> Table:
+    """What an operator should know, the gravest first, and what to do about it."""
+    made = table("condition", "since", "what is the matter", "what to do")
+    grades = list(GRADES)
+    for c in sorted(rows, key=lambda c: grades.index(c["severity"])):
+        name = f"[{GRADES[c['severity']]}]{plain(c['name'])}[/]"
+        made.add_row(name, local(c["since"]), plain(c["message"]), plain(c["remedy"]))
+    return made
+
+
+def why_not(rows: list[Json]) -> list[RenderableType]:
+    """Why not one fewer, and why not one more."""
+    return [f"[dim]why not {a['replicas']}?[/] {plain(a['because'])}" for a in rows]
+
+
+def changes(body: Json) -> Table:
+    """Decisions, newest first."""
+    made = table("when", "desired:r", "ready:r", "by", "because", title=plain(body["service"]))
+    for d in body["decisions"]:
+        made.add_row(
+            local(d["at"]), str(d["desired"]), str(d["replicas"]["ready"]), plain(d["cause"]), plain(d["because"])
+        )
+    return made
+
+
+def forecast(body: Json, rows: int = 12) -> Table:
+    """The band of the arrivals expected, with a bar from low to high."""
+    made = table("at", "1 in 10:r", "middle:r", "9 in 10:r", "", title=f"{plain(body['service'])}: requests a second")
+    most = max(body["high"], default=0.0) or 1.0
+    each = max(1, len(body["mid"]) // rows)
+    began = datetime.fromisoformat(body["at"])
+    for i in range(0, len(body["mid"]), each):
+        low, mid, high = (body[key][i] for key in ("low", "mid", "high"))
+        a, b, c = (round(24 * value / most) for value in (low, mid, high))
+        bar = f"{'█' * a}{'▓' * (b - a)}{'░' * (c - b)}"
+        at = (began + timedelta(seconds=i * body["bin_s"])).isoformat()
+        made.add_row(local(at), f"{low:.1f}", f"{mid:.1f}", f"{high:.1f}", f"[magenta]{bar}[/]")
+    return made
 
 
 def steps(rows: list[Json]) -> Table:
@@ -138,6 +177,7 @@ def explanation(body: Json) -> RenderableType:
         change = " (as before)" if same else f" (before: {before['desired']}, {plain(before['because'])})"
     head = f"[bold]{plain(body['service'])}[/] at {local(decision['at'])}: {decision['desired']} desired{change}"
     parts: list[RenderableType] = [head, plain(decision["because"])]
+    parts += why_not(decision["alternatives"])
     if decision["steps"]:
         parts.append(steps(decision["steps"]))
     if decision["shadow"]:
@@ -178,6 +218,9 @@ def rollout(body: Json) -> RenderableType:
 def effect(body: Json) -> str:
     """What a change led to."""
     happened, name = body["effect"], f"[bold]{plain(body['service'])}[/]"
+    if happened["outcome"] == "preview":
+        desired = "not known before the first tick" if happened["desired"] is None else f"{happened['desired']} desired"
+        return f"{name} would have: {desired}. {plain(happened['because'] or '')} Nothing was changed."
     if happened["outcome"] == "saved":
         return f"{name}: {_or_dash(happened['desired'])} desired. {plain(happened['because'] or '')}"
     if happened["outcome"] == "lost":

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+from itertools import pairwise
 
 import pytest
 
+from scaler.cli.app import _names
+from scaler.cli.show import console, forecast
 from tests.cli.conftest import Run
-from tests.cli.served import Served
+from tests.cli.served import KEY, Served
 
 
 def test_status_shows_every_service_and_why(served: Served, scaler: Run) -> None:
@@ -129,7 +132,6 @@ def test_text_of_others_is_never_read_as_markup(served: Served, scaler: Run) -> 
 
 
 def test_doctor_finds_the_api_and_says_what_is_wrong_with_the_timer(served: Served, run: Run) -> None:
-    from tests.cli.served import KEY  # noqa: PLC0415
 
     env = {"AUTOSCALER_URL": served.url, "AUTOSCALER_KEY": KEY, "AUTOSCALER_CONFIG": "nowhere.yaml"}
     told = json.loads(run("doctor", "--json", env=env).stdout)
@@ -139,3 +141,57 @@ def test_doctor_finds_the_api_and_says_what_is_wrong_with_the_timer(served: Serv
     assert by_name["timer"]["ok"] is False
     assert all(c["remedy"] for c in told["checks"] if c["ok"] is False)
     assert run("doctor", env=env).exit_code == 1
+
+
+def test_status_tells_why_not_one_fewer_and_not_one_more(served: Served, scaler: Run) -> None:
+    served.tick()
+    told = json.loads(scaler("status", "iris", "--json").stdout)
+    shown = scaler("status", "iris").stdout
+    for other in told["alternatives"]:
+        assert f"why not {other['replicas']}?" in shown
+    assert "why not" in scaler("explain", "iris").stdout
+
+
+def test_a_dry_run_says_what_would_come_of_it_and_changes_nothing(served: Served, scaler: Run) -> None:
+    served.tick()
+    shown = scaler("pin", "iris", "5", "--dry-run")
+    assert shown.exit_code == 0, shown.stderr
+    assert "would have: 5 desired" in shown.stdout
+    assert "pin" not in served.world.store.rows["iris"]
+    ticks = len(served.world.store.recorded)
+    assert "would have" in scaler("tick", "iris", "--dry-run").stdout
+    assert scaler("unpin", "iris", "--dry-run").exit_code == 1
+    assert len(served.world.store.recorded) == ticks
+
+
+def test_decisions_show_what_changed_the_count_and_every_tick_when_asked(served: Served, scaler: Run) -> None:
+    served.tick(times=3)
+    scaler("pin", "iris", "5")
+    served.tick(times=3)
+    scaler("unpin", "iris")
+    told = json.loads(scaler("decisions", "iris", "--json").stdout)["decisions"]
+    assert 5 in [d["desired"] for d in told]
+    assert all(a["desired"] != b["desired"] for a, b in pairwise(told))
+    every = json.loads(scaler("decisions", "iris", "--every", "--json").stdout)["decisions"]
+    assert len(every) == 8
+    assert "pinned by key" in scaler("decisions", "iris").stdout
+    assert len(json.loads(scaler("decisions", "iris", "--limit", "1", "--json").stdout)["decisions"]) == 1
+
+
+def test_forecast_is_a_table_or_exit_1_with_what_to_set(scaler: Run) -> None:
+    shown = scaler("forecast", "iris")
+    assert (shown.exit_code, "forecast: true" in shown.stderr) == (1, True)
+    told = {"service": "iris", "at": "2026-03-01T12:00:00Z", "bin_s": 60.0}
+    band = told | {"low": [1.0, 2.0], "mid": [2.0, 3.0], "high": [4.0, 8.0]}
+    with console().capture() as captured:
+        console().print(forecast(band))
+    assert "8.0" in captured.get()
+    assert "█" in captured.get()
+
+
+def test_the_shell_completes_the_names_of_services(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOSCALER_URL", served.url)
+    monkeypatch.setenv("AUTOSCALER_KEY", KEY)
+    assert _names("i") == ["iris"]
+    monkeypatch.setenv("AUTOSCALER_KEY", "a-wrong-secret")
+    assert _names("i") == []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from scaler.errors import Unavailable
 from scaler.model import Front as FrontRow
 from scaler.model import Group, GroupDetail, Pin, Replica, Stats
-from scaler.ports import Changes, DecisionRow, GroupRequest, RolloutRow, ServiceRow, Stored, Usage, outgoing
+from scaler.ports import Changes, DecisionRow, DrawnRow, GroupRequest, RolloutRow, ServiceRow, Stored, Usage, outgoing
 from tests.simulation.checks import RECORD, TickRecord
 from tests.simulation.timeline import run_now
 from tests.simulation.weather import LIMITS_S, TABLE
@@ -132,6 +132,9 @@ class WiredStore:
     ) -> Sequence[DecisionRow]:
         read = lambda: self._store.decisions(service, since=since, until=until, limit=limit)  # noqa: E731
         return await self._wire.call("past", read, service)
+
+    async def drawn(self, service: str, *, since: float, until: float) -> Sequence[DrawnRow]:
+        return await self._wire.call("past", lambda: self._store.drawn(service, since=since, until=until), service)
 
     async def past(self, service: str, *, first: int, last: int) -> Mapping[int, bytes]:
         return await self._wire.call("past", lambda: self._store.past(service, first=first, last=last), service)
