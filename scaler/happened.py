@@ -29,6 +29,14 @@ class Happened(Struct, frozen=True, kw_only=True):
     data: Json
 
 
+class Rolled(Struct, frozen=True, kw_only=True):
+    """How far a rollout was when it was last told of."""
+
+    phase: str
+    target: str
+    because: str = ""
+
+
 class View(Struct, frozen=True, kw_only=True):
     """The part of a memory that events come from."""
 
@@ -36,6 +44,7 @@ class View(Struct, frozen=True, kw_only=True):
     decision: Decision | None
     pin: Pin | None
     conditions: tuple[Condition, ...]
+    rolled: Rolled | None = None
 
 
 def view(memory: Memory | None) -> View | None:
@@ -44,12 +53,19 @@ def view(memory: Memory | None) -> View | None:
         return None
     pin = memory.observation.pin if memory.observation else None
     in_force = pin if pin and (pin.until is None or memory.at < pin.until) else None
-    return View(at=memory.at, decision=memory.decision, pin=in_force, conditions=memory.conditions)
+    return View(
+        at=memory.at, decision=memory.decision, pin=in_force, conditions=memory.conditions, rolled=memory.rolled
+    )
 
 
 def happened(service: str, before: View | None, after: View, cause: str) -> tuple[Happened, ...]:
-    """Scaling, pins and conditions: what ``after`` has that ``before`` had not, or the other way round."""
-    found = [*_scaled(before, after, cause), *_pinned(before, after), *_conditions(before, after)]
+    """Scaling, pins, rollouts and conditions: what ``after`` has that ``before`` had not, or the other way round."""
+    found = [
+        *_scaled(before, after, cause),
+        *_pinned(before, after),
+        *_rolled(before, after),
+        *_conditions(before, after),
+    ]
     stamp = f"{service}-{int(after.at * 1000)}"
     return tuple(
         Happened(id=f"{stamp}-{i}", type=kind, at=after.at, data={"service": service} | data)
@@ -84,6 +100,14 @@ def _pinned(before: View | None, after: View) -> list[tuple[str, Json]]:
         return [("unpinned", {"min": was.min, "max": was.max, "actor": was.actor})]
     data = {"min": now.min, "max": now.max, "until": now.until, "actor": now.actor, "reason": now.reason}
     return [("pinned", data)]
+
+
+def _rolled(before: View | None, after: View) -> list[tuple[str, Json]]:
+    was, now = before.rolled if before else None, after.rolled
+    if now is None or (was is not None and (was.phase, was.target) == (now.phase, now.target)):
+        return []
+    data = {"version": now.target, "before": was.target if was else None, "because": now.because}
+    return [(f"rollout.{now.phase}", data)]
 
 
 def _conditions(before: View | None, after: View) -> list[tuple[str, Json]]:

@@ -13,7 +13,7 @@ from scaler import observe
 from scaler.allowance import Asked
 from scaler.conditions import blames_template, cause, condition, container_trouble, happened
 from scaler.decide import State
-from scaler.happened import Happened
+from scaler.happened import Happened, Rolled
 from scaler.model import Condition, Decision, Observation, Phase, Replica
 from scaler.ports import Stored
 from scaler.starts import Start
@@ -50,6 +50,7 @@ class Memory(Struct, frozen=True, kw_only=True):
     starts: tuple[Start, ...] = ()
     asked: tuple[Asked, ...] = ()
     outbox: tuple[Happened, ...] = ()  # events that nobody has taken yet
+    rolled: Rolled | None = None  # how far the rollout was, for the events about it
     shadow: State | None = None  # of the shadow policy
 
 

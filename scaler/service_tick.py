@@ -21,7 +21,7 @@ from scaler.conditions import condition
 from scaler.conditions import happened as happening
 from scaler.decide import State, decide, initial_state
 from scaler.errors import Conflict, Unavailable
-from scaler.happened import Happened, happened, view, waiting
+from scaler.happened import Happened, Rolled, happened, view, waiting
 from scaler.looking import Shared
 from scaler.managed import Managed, World
 from scaler.memory import POOL, Backoff, Memory, conditions, next_backoff, recall, waits
@@ -157,7 +157,7 @@ class ServiceTick:
             starts=started,
             asked=self._asked(planned, shared.allowance),
         )
-        after = self._remembering(memory, after)
+        after = self._remembering(memory, after, rolled)
         with self._stretch("save"):
             await self._save(after, fleet, planned, version, rolled)
         if self.world.courier is not None:
@@ -297,7 +297,7 @@ class ServiceTick:
 
     # -- save
 
-    def _remembering(self, before: Memory | None, after: Memory) -> Memory:
+    def _remembering(self, before: Memory | None, after: Memory, rolled: Rollout | None) -> Memory:
         """The memory with what others want to know of it: the totals, and the events that still have to be sent."""
         assert after.decision is not None
         assert after.observation is not None
@@ -308,6 +308,8 @@ class ServiceTick:
             calls=self.owed + Counter(self.calls.outcomes()),
             slo_wait_s=self.managed.service.slo_wait_s,
         )
+        if rolled is not None:
+            after = replace(after, rolled=Rolled(phase=rolled.phase, target=rolled.target, because=rolled.because))
         outbox: tuple[Happened, ...] = ()
         if self.world.courier is not None:
             now = view(after)

@@ -74,7 +74,29 @@ def _gauges(config: Config, stored: list[Stored], now: float) -> list[Metric]:
             held[condition.name] = held.get(condition.name, 0) + 1
         for condition_name, count in held.items():
             conditions.add_metric([name, condition_name], count)
-    return [desired, bound, replicas, in_flight, queued, utilization, pinned, off, age, conditions]
+    return [desired, bound, replicas, in_flight, queued, utilization, pinned, off, age, conditions, *_money(stored)]
+
+
+def _money(stored: list[Stored]) -> list[Metric]:
+    """What is charged, in the currency that the label names; nothing where nobody knows what a replica costs."""
+    labels = ("service", "currency")
+    spent = GaugeMetricFamily("aci_autoscaler_spent", "Spent so far.", labels=(*labels, "period"), unit="currency")
+    coming = GaugeMetricFamily(
+        "aci_autoscaler_spend_forecast", "What the month is forecast to come to.", labels=labels, unit="currency"
+    )
+    budget = GaugeMetricFamily("aci_autoscaler_budget", "The limits.", labels=(*labels, "period"), unit="currency")
+    for s in stored:
+        decision = remembered(s).decision
+        if decision is None or decision.cost is None:
+            continue
+        cost, who = decision.cost, [s.service, decision.cost.currency]
+        spent.add_metric([*who, "day"], cost.today)
+        spent.add_metric([*who, "month"], cost.month)
+        coming.add_metric(who, cost.month_forecast)
+        for period, limit in (("day", cost.daily), ("month", cost.monthly)):
+            if limit is not None:
+                budget.add_metric([*who, period], limit)
+    return [spent, coming, budget]
 
 
 def _counters(stored: list[Stored]) -> list[Metric]:

@@ -94,9 +94,9 @@ async def test_events_are_told_until_they_are_taken() -> None:
     )
     await ticking.tick()
     types = [e.type for e in courier.sent[-1]]
-    assert types == ["scaled", "pinned"]
-    assert courier.sent[-1][0].data["to"] == 2
-    assert courier.sent[-1][1].data["reason"] == "launch"
+    assert types == ["rollout.rolling", "scaled", "pinned"]
+    assert courier.sent[-1][1].data["to"] == 2
+    assert courier.sent[-1][2].data["reason"] == "launch"
     courier.taken = [e.id for e in courier.sent[-1]]
     await ticking.world.store.remove_pin("iris", etag=None)
     ticking.world.faults.add("list", Unavailable("no answer"))

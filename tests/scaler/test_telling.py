@@ -129,10 +129,10 @@ async def test_a_tick_does_not_wait_for_a_receiver_and_another_process_sends_wha
         ticking.scaler.world = replace(ticking.scaler.world, courier=second)
         await ticking.tick()
         await second.idle()
-        assert [e["type"] for e in receiver.events] == [f"{TYPE}scaled", f"{TYPE}pinned"]
+        assert [e["type"] for e in receiver.events] == [f"{TYPE}scaled", f"{TYPE}pinned", f"{TYPE}rollout.rolling"]
         await ticking.tick()
         await second.idle()
-        assert len(receiver.events) == 2
+        assert len(receiver.events) == 3
         memory = await ticking.scaler.memory("iris")
         assert memory is not None
         assert memory.outbox == ()

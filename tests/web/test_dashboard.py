@@ -65,7 +65,8 @@ def test_a_pin_shows_its_effect_before_it_is_sent_and_then_is_honoured_and_taken
     page.fill("#pin-iris", "5")
     page.click("section:has(#pin-iris) >> text=Pin…")
     page.wait_for_selector("dialog[open]")
-    assert "5 desired" in page.inner_text("#confirm-effect")
+    assert "5 desired" in page.inner_text("#confirm-change")
+    assert "pinned by key (anna)" in page.inner_text("#confirm-effect")
     assert "pin" not in served.world.store.rows["iris"]
     page.fill("#reason", "launch <b>day</b>")
     page.click("#confirm-send")

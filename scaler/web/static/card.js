@@ -136,18 +136,11 @@ async function act(parts, title, method, path, body) {
   try {
     const { effect } = await json(method, `${path}?dry_run=true`, body);
     const was = parts.service.desired ?? 0, cost = parts.service.cost;
-    byId("confirm-title").textContent = title;
     const more = effect.desired === null ? 0 : effect.desired - was;
     const rent = more && cost ? `, ${more > 0 ? "+" : "−"}${money(Math.abs(more) * cost.replica_hour, cost.currency)} an hour` : "";
-    byId("confirm-change").textContent = effect.desired === null ? "" : `${was} → ${effect.desired} desired${rent}`;
-    byId("confirm-effect").textContent = effect.because ?? "There was no tick yet, so what comes of it is not known.";
-    byId("confirm-steps").replaceChildren(...(effect.steps.length ? [steps(effect.steps)] : []));
-    byId("reason").value = "";
-    const dialog = byId("confirm");
-    dialog.returnValue = "";
-    dialog.showModal();
-    await new Promise((done) => dialog.addEventListener("close", done, { once: true }));
-    if (dialog.returnValue !== "send") return;
+    const change = effect.desired === null ? "" : `${was} → ${effect.desired} desired${rent}`;
+    const because = effect.because ?? "There was no tick yet, so what comes of it is not known.";
+    if (!await confirmed(title, change, because, effect.steps)) return;
     const told = await json(method, path, { ...body, reason: byId("reason").value });
     await show();
     const outcome = { saved: "done", lost: "written; another tick has the turn and takes it into account" }[told.effect.outcome] ?? told.effect.outcome;
@@ -155,6 +148,19 @@ async function act(parts, title, method, path, body) {
   } catch (error) {
     say(error.message);
   }
+}
+
+async function confirmed(title, change, effect, rows) {
+  byId("confirm-title").textContent = title;
+  byId("confirm-change").textContent = change;
+  byId("confirm-effect").textContent = effect;
+  byId("confirm-steps").replaceChildren(...(rows.length ? [steps(rows)] : []));
+  byId("reason").value = "";
+  const dialog = byId("confirm");
+  dialog.returnValue = "";
+  dialog.showModal();
+  await new Promise((done) => dialog.addEventListener("close", done, { once: true }));
+  return dialog.returnValue === "send";
 }
 
 // -- what is
@@ -208,11 +214,49 @@ function moneyAndStarts(s, starts) {
       `${money(cost.month, cost.currency)} of ${money(cost.monthly, cost.currency)} spent this month` }));
   }
   if (starts) made.push(make("h3", "Cold starts in this span"), distribution(starts));
+  const phases = Object.entries(s.starts.median).filter(([name, seconds]) => name !== "total_s" && seconds !== null);
+  if (phases.length) {
+    made.push(make("p", `Where a start spends its time, in the middle: ${phases.map(([name, seconds]) => `${name.slice(0, -2)} ${known(seconds)} s`).join(", ")}.`,
+      { class: "soft" }));
+  }
   return made;
 }
 
-function more(s, changes) {
-  const made = make("details", null, {}, make("summary", "Steps, replicas and recent changes"), steps(s.steps));
+// The versions there were, and the way back: what it leads to is said before it is sent.
+function versions(name, parts) {
+  const r = parts.rollout;
+  if (!r || !r.versions.length) return [];
+  const made = [make("h3", "Versions"), make("p", `${r.progress}. ${r.because}`, { class: "soft" }),
+    table("Versions", ["version", "image", "since", "ready", "how it ended"], r.versions.map((v) =>
+      [v.version === r.target ? `${v.version} (wanted)` : v.version, v.image, clock(v.at, zoneOf(parts)), v.ready, v.ended || (v.good_at ? "good" : "–")]))];
+  const back = r.versions.find((v) => v.version !== r.target && v.good_at);
+  const row = make("div", null, { class: "row" });
+  if (back) row.append(turn(parts, "Go back…", `Take ${name} back to version ${back.version}?`, name, "undo",
+    `New replicas are made from ${back.image}; they come beside those that run, and take over once they are ready.`));
+  if (r.configured && r.configured !== r.target) row.append(turn(parts, "Try again…", `Try version ${r.configured} once more?`, name, "retry",
+    "It comes beside the version that runs, and is taken back if it fails again."));
+  return [...made, row];
+}
+
+function turn(parts, text, title, name, action, effect) {
+  const button = make("button", text, { type: "button" });
+  button.addEventListener("click", async () => {
+    try {
+      if (!await confirmed(title, "", effect, [])) return;
+      const told = await json("POST", `services/${name}/rollout`, { action, reason: byId("reason").value });
+      parts.rollout = told;
+      await show();
+      say(`${name}: ${told.progress}.`);
+    } catch (error) {
+      say(error.message);
+    }
+  });
+  return button;
+}
+
+function more(s, parts) {
+  const changes = parts.changes ?? [];
+  const made = make("details", null, {}, make("summary", "Steps, replicas, changes and versions"), steps(s.steps));
   if (s.fleet.length) {
     made.append(make("h3", "Replicas"), table("Replicas", ["replica", "phase", "since", "region", "address", "why"],
       s.fleet.map((r) => [r.name, r.phase, clock(r.phase_at, s.schedule.timezone), r.region, r.address ?? "–", r.because])));
@@ -221,5 +265,6 @@ function more(s, changes) {
     made.append(make("h3", "Recent changes"), table("Recent changes", ["when", "desired", "by", "because"],
       changes.map((d) => [clock(d.at, s.schedule.timezone), d.desired, d.cause, d.because])));
   }
+  made.append(...versions(s.service, parts));
   return made;
 }

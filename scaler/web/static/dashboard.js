@@ -42,19 +42,21 @@ function present(name, parts, s) {
   parts.facts.replaceChildren(...facts(s));
   parts.count.max = parts.most.max = s.bounds.max;
   parts.unpin.disabled = !s.pin;
-  const details = more(s, parts.changes ?? []);
+  const details = more(s, parts);
   details.open = parts.more.querySelector("details")?.open ?? false;
   details.addEventListener("toggle", () => { if (details.open && !parts.changes) recent(name, parts); });
   parts.more.replaceChildren(details);
   return s;
 }
 
-// Which of the last ticks changed the count; asked for only when somebody opens it.
+// Which of the last ticks changed the count, and which versions there were; asked for only when somebody opens it.
 async function recent(name, parts) {
   try {
-    const { decisions } = await json("GET", `services/${name}/decisions?limit=1000`);
+    const [{ decisions }, rollout] = await Promise.all([json("GET", `services/${name}/decisions?limit=1000`),
+      json("GET", `services/${name}/rollout`)]);
+    parts.rollout = rollout;
     parts.changes = decisions.filter((d, i) => i + 1 < decisions.length && d.desired !== decisions[i + 1].desired).slice(0, 20);
-    const details = more(parts.service, parts.changes);
+    const details = more(parts.service, parts);
     details.open = true;
     parts.more.replaceChildren(details);
   } catch (error) {
