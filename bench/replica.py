@@ -55,7 +55,7 @@ def bare_server() -> Iterator[int]:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
     words = "uvicorn bench.replica:bare --lifespan off --no-access-log --log-level error --loop uvloop --http httptools"
-    process = subprocess.Popen(  # noqa: S603 - our own words
+    process = subprocess.Popen(
         [sys.executable, "-m", *words.split(), "--host", "127.0.0.1", "--port", str(port)], cwd=ROOT
     )
     try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("torch", reason="torch is not installed")
 
-from inference.forms import Contender, Tuner, _choose  # noqa: E402 - needs torch
-from inference.model import buckets_up_to  # noqa: E402
+import torch
+
+from inference.forms import Contender, Tuner, _choose
+from inference.model import buckets_up_to
 
 
 def contender(name: str, cost_s: float) -> Contender:

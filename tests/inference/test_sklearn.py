@@ -26,7 +26,7 @@ def same(rows: object) -> object:
     return rows
 
 
-def packed(rows: np.ndarray) -> list[bytes]:  # type: ignore[type-arg]
+def packed(rows: np.ndarray) -> list[bytes]:
     return [struct.pack("<3d", *row) for row in rows]
 
 
