@@ -99,6 +99,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     events_url: str = ""  # the webhook that hears of events; it may carry a key, so it is kept like one
     events_secret: str = ""  # what they are signed with
     telemetry_connection: str = ""  # connection string of Application Insights
+    telemetry_identity: str | None = None  # client id that may write there; None: the connection string suffices
     discovery_host: str = "127.0.0.1"
     discovery_port: int = 8081
 
@@ -135,6 +136,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             events_url=reader.webhook("AUTOSCALER_EVENTS_URL"),
             events_secret=reader.secret("AUTOSCALER_EVENTS_SECRET"),
             telemetry_connection=reader.connection("APPLICATIONINSIGHTS_CONNECTION_STRING"),
+            telemetry_identity=reader.identity("APPLICATIONINSIGHTS_AUTHENTICATION_STRING"),
             discovery_host=reader.text("DISCOVERY_HOST") or "127.0.0.1",
             discovery_port=reader.port("DISCOVERY_PORT", 8081),
         )
@@ -256,6 +258,18 @@ class _Reader:
         if value and "instrumentationkey=" not in value.lower():
             raise BadSetting(f"environment: {name}: expected the connection string of Application Insights, whole")
         return value
+
+    def identity(self, name: str) -> str | None:
+        """``Authorization=AAD``, with ``ClientId=…`` where it is not the system's identity; None when not set."""
+        pairs = dict(part.partition("=")[::2] for part in self.text(name).split(";") if part)
+        if not pairs:
+            return None
+        client = pairs.get("ClientId", "")
+        if pairs.get("Authorization") != "AAD" or (client and not GUID.fullmatch(client)):
+            raise BadSetting(
+                f"environment: {name}: expected `Authorization=AAD` or `ClientId=<guid>;Authorization=AAD`"
+            )
+        return client
 
     def cron(self, name: str) -> str:
         value = self.text(name)

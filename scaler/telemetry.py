@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scaler.ticked import Ticked, facts, note
 
@@ -55,8 +55,10 @@ class Telemetry:
             self._sink = None
 
 
-def to_azure_monitor(connection_string: str) -> Exporters:
-    """Exporters for Application Insights; made when they are first needed, for they take half a second to import."""
+def to_azure_monitor(connection_string: str, client_id: str | None = None) -> Exporters:
+    """Exporters for Application Insights; made when they are first needed, for they take half a second to import.
+    ``client_id``: of the managed identity that may write there (empty: the system's), None where the string suffices.
+    """
 
     def made() -> tuple[SpanExporter, LogRecordExporter]:
         from azure.monitor.opentelemetry.exporter import (  # noqa: PLC0415
@@ -64,10 +66,12 @@ def to_azure_monitor(connection_string: str) -> Exporters:
             AzureMonitorTraceExporter,
         )
 
-        return (
-            AzureMonitorTraceExporter(connection_string=connection_string),
-            AzureMonitorLogExporter(connection_string=connection_string),
-        )
+        options: dict[str, Any] = {"connection_string": connection_string}
+        if client_id is not None:
+            from azure.identity import ManagedIdentityCredential  # noqa: PLC0415
+
+            options["credential"] = ManagedIdentityCredential(client_id=client_id or None)
+        return AzureMonitorTraceExporter(**options), AzureMonitorLogExporter(**options)
 
     return made
 
@@ -89,7 +93,9 @@ class _Sink:
         self._loggers.add_log_record_processor(BatchLogRecordProcessor(logs))
         self._tracer = self._tracers.get_tracer(SERVICE_NAME)
         self._handler = _Handler(self._loggers.get_logger(SERVICE_NAME))
-        logging.getLogger("scaler").addHandler(self._handler)
+        ours = logging.getLogger("scaler")
+        ours.addHandler(self._handler)
+        ours.propagate = False  # the functions' host would send each record a second time, without its facts
 
     def span(self, ticked: Ticked) -> None:
         """One tick with its steps."""
@@ -111,7 +117,9 @@ class _Sink:
         tick.end(ns(ticked.seconds))
 
     def close(self) -> None:
-        logging.getLogger("scaler").removeHandler(self._handler)
+        ours = logging.getLogger("scaler")
+        ours.removeHandler(self._handler)
+        ours.propagate = True
         self._tracers.shutdown()
         self._loggers.shutdown()
 

@@ -129,7 +129,9 @@ def _telemetry(settings: Settings) -> Telemetry | None:
     from scaler.telemetry import Telemetry, to_azure_monitor  # noqa: PLC0415
 
     connection = settings.telemetry_connection
-    return Telemetry(to_azure_monitor(connection), settings.deployment_id) if connection else None
+    if not connection:
+        return None
+    return Telemetry(to_azure_monitor(connection, settings.telemetry_identity), settings.deployment_id)
 
 
 def _courier(settings: Settings) -> WebhookCourier | None:

@@ -218,12 +218,20 @@ def test_without_a_connection_string_nothing_of_opentelemetry_is_imported() -> N
         ("AUTOSCALER_EVENTS_URL", "https:///secret-path"),
         ("AUTOSCALER_EVENTS_SECRET", "short"),
         ("APPLICATIONINSIGHTS_CONNECTION_STRING", "IngestionEndpoint=https://secret-path"),
+        ("APPLICATIONINSIGHTS_AUTHENTICATION_STRING", "ClientId=secret-path;Authorization=AAD"),
     ],
 )
 def test_a_setting_that_cannot_be_is_named_and_not_shown(name: str, value: str) -> None:
     with pytest.raises(BadSetting, match=name) as error:
         Settings.read({name: value}, "cli")
     assert "secret-path" not in str(error.value)
+
+
+def test_who_may_write_telemetry_is_read_as_azure_writes_it() -> None:
+    name, client = "APPLICATIONINSIGHTS_AUTHENTICATION_STRING", "00000000-0000-4000-8000-000000000002"
+    assert Settings.read({}, "cli").telemetry_identity is None
+    assert Settings.read({name: "Authorization=AAD"}, "cli").telemetry_identity == ""
+    assert Settings.read({name: f"ClientId={client};Authorization=AAD"}, "cli").telemetry_identity == client
 
 
 def test_the_address_of_a_webhook_may_hold_a_key_and_is_kept_like_one() -> None:

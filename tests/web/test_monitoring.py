@@ -8,11 +8,13 @@ import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from scaler import happened
+from scaler.rollout import Rollout
 from scaler.ticked import SEEN, Ticked, facts
 from scaler.web.changing import Changing
 from tests.web.day import WEEK, play
@@ -153,3 +155,16 @@ def test_facts_have_no_value_that_is_not_known() -> None:
         "service": "iris", "cause": "timer", "outcome": "lost", "seconds": 0.1, "actions": "", "calls": 3,
         "calls_failed": 1,
     }  # fmt: skip
+
+
+async def test_every_family_and_every_kind_of_event_is_on_the_page() -> None:
+    page = (FOLDER.parent / "monitoring.md").read_text(encoding="utf-8")
+    async with door(WEEK) as opened:
+        await opened.tick()
+        text = (await opened.call("GET", "metrics")).text
+    families = [f.name for f in text_string_to_metric_families(text)]  # type: ignore[no-untyped-call]
+    assert [name for name in families if f"`{name}`" not in page] == []
+    kinds = re.findall(r'\("([a-z.]+)", ', inspect.getsource(happened))
+    assert {"scaled", "pinned", "unpinned", "condition.raised", "condition.cleared"} <= set(kinds)
+    kinds += [f"rollout.{phase}" for phase in get_args(get_type_hints(Rollout)["phase"])]
+    assert [kind for kind in kinds if f"`io.github.aci-autoscaler.{kind}`" not in page] == []
