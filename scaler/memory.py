@@ -13,11 +13,13 @@ from scaler import observe
 from scaler.allowance import Asked
 from scaler.conditions import blames_template, cause, condition, container_trouble, happened
 from scaler.decide import State
-from scaler.happened import Happened, Rolled
+from scaler.happened import Happened, Rolled, view, waiting
+from scaler.happened import happened as news_of
 from scaler.model import Condition, Decision, Observation, Phase, Replica
 from scaler.ports import Stored
 from scaler.starts import Start
 from scaler.tally import Tally
+from scaler.ticked import Courier
 
 POOL_FAILURE, POOL = "StandbyPool", "standby pool"  # a code, and what waits then
 BACKOFF_FIRST_S = 15.0
@@ -52,6 +54,17 @@ class Memory(Struct, frozen=True, kw_only=True):
     outbox: tuple[Happened, ...] = ()  # events that nobody has taken yet
     rolled: Rolled | None = None  # how far the rollout was, for the events about it
     shadow: State | None = None  # of the shadow policy
+
+
+def told_of(
+    service: str, before: Memory | None, after: Memory, cause: str, courier: Courier | None
+) -> tuple[Happened, ...]:
+    """The events that still have to be sent, those of this tick included; none where nobody wants to hear of them."""
+    now = view(after)
+    if courier is None or now is None:
+        return ()
+    new = news_of(service, view(before), now, cause)
+    return waiting(before.outbox if before else (), new, courier.delivered(), after.at)
 
 
 def recall(stored: Stored) -> Memory | None:

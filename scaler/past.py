@@ -6,6 +6,7 @@ An hour that is over never changes, so it is packed once: sixty minutes in about
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
@@ -13,6 +14,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct, field
 
+from scaler.errors import Unavailable
 from scaler.model import Phase
 from scaler.ports import DrawnRow, Store
 
@@ -20,6 +22,8 @@ HOUR_S, MINUTE_S = 3600.0, 60.0
 SETTLED_S = 300.0  # a tick may be recorded late; an hour counts as over only then
 LARGEST_BYTES = 1 << 20  # of one hour unpacked: a damaged row fills no memory
 T = TypeVar("T")
+
+log = logging.getLogger("scaler.past")
 
 
 class Point(Struct, frozen=True, kw_only=True):
@@ -97,6 +101,17 @@ async def ticks_of(store: Store, service: str, hour: int) -> list[Point]:
     """Every recorded tick of an hour, oldest first."""
     start = hour * HOUR_S
     return [point(row) for row in await store.drawn(service, since=start, until=start + HOUR_S - 0.001)]
+
+
+async def pack_newest(store: Store, service: str, before: float, now: float) -> None:
+    """Once an hour, pack the hour that is over since the tick at ``before``: for those who look back over days."""
+    hour = newest_over(now)
+    if over(hour, before):
+        return
+    try:
+        await store.write_past(service, hour, packed(minutes(await ticks_of(store, service, hour))))
+    except Unavailable as error:
+        log.info("an hour could not be packed; who looks at it does it", extra={"error": str(error)})
 
 
 def minutes(points: Sequence[Point]) -> list[Point]:

@@ -21,12 +21,12 @@ from scaler.conditions import condition
 from scaler.conditions import happened as happening
 from scaler.decide import State, decide, initial_state
 from scaler.errors import Conflict, Unavailable
-from scaler.happened import Happened, Rolled, happened, view, waiting
+from scaler.happened import Rolled
 from scaler.looking import Shared
 from scaler.managed import Managed, World
-from scaler.memory import POOL, Backoff, Memory, conditions, next_backoff, recall, waits
+from scaler.memory import POOL, Backoff, Memory, conditions, next_backoff, recall, told_of, waits
 from scaler.model import Condition, Decision, Group, Observation, Phase, Replica
-from scaler.past import minutes, newest_over, over, packed, ticks_of
+from scaler.past import pack_newest
 from scaler.ports import Calls, Changes, DecisionRow, RolloutRow, ServiceRow, Stored
 from scaler.rollout import Rollout
 from scaler.shadow import decide_beside
@@ -167,7 +167,8 @@ class ServiceTick:
             outcomes = await act(planned.actions, self.stored.replicas, actor)
         with self._stretch("record"):
             await self._record(state, after, shadow[0] if shadow else None, planned, outcomes)
-            await self._pack(memory)
+            if memory is not None:
+                await pack_newest(self.world.store, self.managed.name, memory.at, self.now)
         return TickReport(service=self.managed.name, outcome="saved", decision=decision, actions=tuple(outcomes))
 
     # -- observe
@@ -310,12 +311,7 @@ class ServiceTick:
         )
         if rolled is not None:
             after = replace(after, rolled=Rolled(phase=rolled.phase, target=rolled.target, because=rolled.because))
-        outbox: tuple[Happened, ...] = ()
-        if self.world.courier is not None:
-            now = view(after)
-            assert now is not None
-            new = happened(self.managed.name, view(before), now, self.cause)
-            outbox = waiting(before.outbox if before else (), new, self.world.courier.delivered(), self.now)
+        outbox = told_of(self.managed.name, before, after, self.cause, self.world.courier)
         return replace(after, tally=added(before.tally if before else None, ended), outbox=outbox)
 
     async def _save(
@@ -386,17 +382,6 @@ class ServiceTick:
         except Unavailable as error:
             told = {"service": self.managed.name, "error": str(error)}
             log.warning("a decision was made and acted on, but not recorded", extra=told)
-
-    async def _pack(self, before: Memory | None) -> None:
-        """Once an hour, the hour that is over by now: for those who look back over days."""
-        hour = newest_over(self.now)
-        if before is None or over(hour, before.at):
-            return
-        try:
-            points = minutes(await ticks_of(self.world.store, self.managed.name, hour))
-            await self.world.store.write_past(self.managed.name, hour, packed(points))
-        except Unavailable as error:
-            log.info("an hour could not be packed; who looks at it does it", extra={"error": str(error)})
 
 
 def _never_listed(replica: Replica, version: int, current: int) -> Replica:

@@ -153,7 +153,7 @@ def test_facts_have_no_value_that_is_not_known() -> None:
     )  # fmt: skip
     assert facts(ticked) == {
         "service": "iris", "cause": "timer", "outcome": "lost", "seconds": 0.1, "actions": "", "calls": 3,
-        "calls_failed": 1,
+        "calls_failed": 1, "conditions": "",
     }  # fmt: skip
 
 
