@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
+from scaler.template import Template
 from tests.cli.served import KEY, Served, serve
+from tests.scaler.ticking import TEMPLATE
 from tests.web.browsing import browser
+from tests.web.day import WEEK
+from tests.web.doors import scaler_of
 
 pytestmark = pytest.mark.verify
 SHOTS = Path(__file__).resolve().parents[2] / ".local" / "screenshots"
@@ -137,3 +141,22 @@ def test_the_page_is_small_and_quick(page: Any, served: Served) -> None:
     painted = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
     assert size < 300_000
     assert painted < 500
+
+
+def test_versions_are_listed_and_the_one_before_is_gone_back_to(page: Any, served: Served) -> None:
+    first = Template.read(TEMPLATE, "replica.yaml")
+    second = Template.read(TEMPLATE.replace("inference:1", "inference:2"), "replica.yaml")
+    for template in (first, second):
+        served.scaler = scaler_of(served.world, WEEK, template)
+        served.tick(times=40)
+    show(page)
+    page.click("#iris summary")
+    page.wait_for_selector("#iris >> text=Versions")
+    assert second.hash in page.inner_text("#iris details")
+    page.click("#iris >> text=Go back…")
+    page.wait_for_selector("dialog[open]")
+    assert "inference:1" in page.inner_text("#confirm-effect")
+    page.fill("#reason", "wrong labels")
+    page.click("#confirm-send")
+    wanted = "hash => document.querySelector('#iris details').textContent.includes(hash + ' (wanted)')"
+    page.wait_for_function(wanted, arg=first.hash)
