@@ -152,6 +152,7 @@ class Service(_Written, frozen=True):
     unhealthy_after_s: Positive = 60.0
     rollout: RolloutText = field(default_factory=RolloutText)
     standby_pool: StandbyPool | None = None
+    spares: bool = False
     forecast: bool = False
     shadow: Shadow | None = None
 

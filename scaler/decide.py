@@ -28,6 +28,7 @@ from scaler.leadtime import lead_time_s, remember
 from scaler.model import Decision, Observation, Pin, Step
 from scaler.schedule import Period, Schedule, compile_schedule, period_at
 from scaler.signals import Proposal, Rates, proposals, signal_name
+from scaler.spares import spares
 
 WINDOW_ENTRIES = 64
 COUNTING = ("concurrency", "requests_per_second")  # signals that only reckon with this moment's requests
@@ -51,6 +52,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     forecast: bool
     prices: Prices | None = None
     removed: bool = False  # no longer configured, though replicas of it are left
+    spares: bool = False
 
 
 class State(Struct, frozen=True, kw_only=True):
@@ -95,6 +97,7 @@ def policy_of(service: Service, name: str, where: str, *, size: Size | None = No
         slo_wait_s=service.slo_wait_s,
         lateness_price=service.lateness_price,
         forecast=service.forecast,
+        spares=service.spares,
         prices=budget.prices_of(
             service.budget,
             size,
@@ -120,6 +123,8 @@ def decide(policy: Policy, state: State, observation: Observation) -> tuple[Deci
     trail = _Trail(before)
     foreseen = _foreseen(policy, learned, seen, service_s, starts_s)
     known = _demand(trail, policy, seen, service_s, foreseen)
+    if policy.spares and known and not foreseen:
+        _spares(trail, policy, seen)
     demand = trail.count
     if not known:
         trail.raise_to(before, "blind", f"{_what_is_missing(seen)}, and missing data never scale in")
@@ -237,6 +242,18 @@ def _demand(
         largest = max(largest, proposal.count or 0)
         trail.demand(proposal, largest)
     return known
+
+
+def _spares(trail: _Trail, policy: Policy, seen: Observation) -> None:
+    """Replicas beyond the need of the moment; the forecast weighs the same prices, and needs none."""
+    carried = policy.target.concurrency
+    if carried is None or seen.in_flight is None or trail.count == 0:
+        return
+    busy = (seen.in_flight + (seen.queued or 0.0)) / carried
+    if (more := spares(busy, carried, policy.lateness_price)) > 0:
+        because = f"{busy:.3g} replicas are busy, and one too few costs {policy.lateness_price:g} times one too many"
+        count = trail.count + more
+        trail.demand(Proposal(signal="spares", count=count, because=because), count)
 
 
 def _service_time(before: float | None, seen: Observation) -> float | None:

@@ -23,6 +23,7 @@ CORE = (
     "starts",
     "allowance",
     "cadence",
+    "spares",
     "plan",
     "memory",
     "tally",

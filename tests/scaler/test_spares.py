@@ -1,0 +1,33 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scaler.spares import spares
+from tests.scaler.seen import Watch, policy
+
+
+@pytest.mark.parametrize(
+    ("busy", "carried", "lateness", "count"), [(0, 4, 10, 0), (4, 4, 10, 2), (100, 4, 10, 7), (4, 1, 10, 3)]
+)
+def test_more_work_and_fewer_requests_each_need_more_spares(
+    busy: float, carried: float, lateness: float, count: int
+) -> None:
+    assert spares(busy, carried, lateness) == count
+
+
+@given(st.floats(0.1, 1000), st.floats(1, 100), st.floats(1, 100))
+def test_dearer_lateness_never_means_fewer_spares(busy: float, carried: float, lateness: float) -> None:
+    assert 0 <= spares(busy, carried, lateness) <= spares(busy, carried, lateness * 2)
+
+
+def test_lateness_as_cheap_as_rent_is_worth_no_spare() -> None:
+    assert spares(4.0, 4, 1) == 0
+
+
+def test_spares_are_asked_for_only_where_there_is_work_and_they_are_wanted() -> None:
+    assert Watch(policy(), ready=4).tick(in_flight=16.0).desired == 4
+    told = Watch(policy(spares=True), ready=4).tick(in_flight=16.0)
+    assert told.desired == 6
+    assert [(s.name, s.before, s.after) for s in told.steps][-1] == ("spares", 4, 6)
+    assert Watch(policy(spares=True), ready=0).tick(in_flight=0.0).desired == 0
+    assert Watch(policy(spares=True), ready=4).tick(in_flight=None).desired == 4, "what is not known asks for nothing"
