@@ -60,7 +60,13 @@ class Actor:
     """Does one action of one service's tick."""
 
     def __init__(self, making: Making, world: World, now: float) -> None:
-        self._making, self._world, self._now = making, world, now
+        self._making, self._world = making, world
+        self._skew_s = now - world.stopwatch()
+
+    @property
+    def _now(self) -> float:
+        """The present, not that of the tick's beginning: a tick may have been held up on the way here."""
+        return self._world.stopwatch() + self._skew_s
 
     async def do(self, action: Action, replica: Replica) -> None:
         """Raises what the ports raise."""

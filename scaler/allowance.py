@@ -39,7 +39,7 @@ class Allowance:
         """Count what a service asked for in the past."""
         for s in asked:
             for span_s, _ in LIMITS:
-                if s.minute > self._now - span_s - MINUTE_S:
+                if self._now - span_s - MINUTE_S < s.minute <= self._now + MINUTE_S:  # a clock may have been ahead
                     self._asked[s.kind, s.region, span_s] += s.count
 
     def left(self, kind: Kind, region: str) -> int:
@@ -55,7 +55,7 @@ def remembered(before: Sequence[Asked], asked: Mapping[tuple[Kind, str], int], n
     minute = now - now % MINUTE_S
     total: Counter[tuple[float, str, Kind]] = Counter()
     for s in before:
-        if s.minute > now - LIMITS[-1][0] - MINUTE_S:
+        if now - LIMITS[-1][0] - MINUTE_S < s.minute <= now + MINUTE_S:
             total[s.minute, s.region, s.kind] += s.count
     for (kind, region), count in asked.items():
         total[minute, region, kind] += count

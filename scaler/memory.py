@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from scaler import observe
 from scaler.allowance import Asked
-from scaler.conditions import blames_template, cause, condition, container_trouble, happened
+from scaler.conditions import SHOWN_S, blames_template, cause, condition, container_trouble, happened
 from scaler.decide import State
 from scaler.happened import Happened, Rolled, view, waiting
 from scaler.happened import happened as news_of
@@ -82,7 +82,8 @@ def recall(stored: Stored) -> Memory | None:
 
 def next_backoff(before: Mapping[str, Backoff], fleet: observe.Fleet, now: float) -> dict[str, Backoff]:
     """Which regions and templates wait. A failure to start blames the template, one to find room blames the region."""
-    after = {key: b for key, b in before.items() if now < b.until + BACKOFF_LONGEST_S}
+    # A wait that ends later than any can was written by a clock that was ahead.
+    after = {k: b for k, b in before.items() if now - BACKOFF_LONGEST_S < b.until <= now + observe.RETRY_LONGEST_S}
     started = [r for r in fleet.replicas if r.phase is Phase.READY and r.ready_at == now]
     for key in {key for r in started for key in (r.region, r.template)}:
         after.pop(key, None)
@@ -116,7 +117,7 @@ def conditions(
 ) -> tuple[Condition, ...]:
     """What an operator should know now: what happened of late, and what holds."""
     now = seen.at
-    past = [c for c in before if c.until is not None and now < c.until]
+    past = [c for c in before if c.until is not None and now < c.until <= now + SHOWN_S]
     over = {(c.name, c.about): c for c in (*past, *fleet.conditions, *_refused(fleet, now))}
     since = {(c.name, c.about): c.since for c in before}
     money = decision.cost.warning if decision and decision.cost else None

@@ -82,10 +82,11 @@ def plan(
         wanted.remove(replica.template)
     room = _room(len(rows), rules, rolling=rolling)
     for template in [t for t in wanted if t in rules.makeable][:room]:
-        fresh = _intent(mint(), sight.at, rules, template)
+        fresh = _intent(mint(), sight.planned_at, rules, template)
         rows[fresh.name] = fresh
     after = [_drained(r, sight, rules) for r in rows.values()]
-    actions = _within_budget([a for r in after for a in _actions(r, sight, rules)], rules)
+    room = _ceiling(rules, rolling=rolling) - sum(r.phase is not Phase.INTENDED for r in after)
+    actions = _within_budget([a for r in after for a in _actions(r, sight, rules)], rules, room)
     return Plan(replicas=tuple(after), removed=tuple(removed), actions=tuple(actions))
 
 
@@ -147,10 +148,11 @@ def _keeping_ready(candidates: list[Replica], number: int, spare: int) -> list[R
 
 
 def _usefulness(replica: Replica, sight: Sight, rules: Rules) -> tuple[float, ...]:
-    """Ascending, first to go first: not serving, then old versions, then silent ones, then the least busy."""
+    """Ascending, first to go first: not asked for yet, not serving, old versions, silent ones, the least busy."""
     stats = sight.stats.get(replica.name)
     serving = replica.phase is Phase.READY
     return (
+        replica.phase is not Phase.INTENDED,
         serving,
         not _is_old(replica, rules),
         replica.template == rules.fallback,
@@ -187,11 +189,15 @@ def _taken_back(wanted: Sequence[str], rows: list[Replica], sight: Sight) -> lis
     return taken
 
 
+def _ceiling(rules: Rules, *, rolling: bool) -> int:
+    return rules.max + (rules.surge if rolling else 0)
+
+
 def _room(rows: int, rules: Rules, *, rolling: bool) -> int:
     """How many may be created: all that exists or may exist counts against max, what drains and dies included."""
     if rules.region is None:
         return 0
-    room = rules.max + (rules.surge if rolling else 0) - rows
+    room = _ceiling(rules, rolling=rolling) - rows
     return max(0, min(room, rules.left.get(("create", rules.region), room)))
 
 
@@ -208,17 +214,22 @@ def _intent(name: str, at: float, rules: Rules, template: str) -> Replica:
     )
 
 
-def _within_budget(actions: list[Action], rules: Rules) -> list[Action]:
-    """Creations and deletions only as far as Azure takes them now; the next ticks do the rest."""
+def _within_budget(actions: list[Action], rules: Rules, room: int) -> list[Action]:
+    """Creations and deletions only as far as Azure takes them now, and creations only while there is room for what was
+    intended under a higher max; the next ticks do the rest."""
     kept: list[Action] = []
     left = dict(rules.left)
     for action in actions:
         kind = KINDS.get(type(action))
         key = (kind, action.replica.region) if kind else None
+        if key is not None and left.get(key, 1) <= 0:
+            continue
+        if kind == "create":
+            room -= 1
+            if room < 0:
+                continue
         if key is not None and key in left:
             left[key] -= 1
-            if left[key] < 0:
-                continue
         kept.append(action)
     return kept
 
@@ -248,7 +259,7 @@ def _actions(replica: Replica, sight: Sight, rules: Rules) -> list[Action]:
     if replica.retry_at is not None and sight.at < replica.retry_at:
         return []
     match replica.phase:
-        case Phase.INTENDED if replica.phase_at == sight.at or sight.at - replica.phase_at >= TURN_S:
+        case Phase.INTENDED if replica.phase_at == sight.planned_at or sight.at - replica.phase_at >= TURN_S:
             return [Create(replica)]
         case Phase.DRAINING if stats is not None and stats.phase == "ready" and _has_left(replica, sight, rules):
             return [Drain(replica)]

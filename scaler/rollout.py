@@ -29,6 +29,7 @@ from scaler.conditions import blames_template, condition
 from scaler.config import RolloutText
 from scaler.errors import BadSetting
 from scaler.model import Condition, Phase, Replica, Stats
+from scaler.observe import CLOCKS_APART_S
 from scaler.template import Template
 
 KEPT_VERSIONS = 8
@@ -100,6 +101,9 @@ def advance(before: Rollout | None, configured: Version, view: View, terms: Roll
     """The rollout after one more look. ``configured`` is the version that the template file holds now."""
     if before is None:
         return Rollout(configured=configured.hash, target=configured.hash, since=view.at, versions=(configured,))
+    if max(before.since, before.ready_since or 0.0) > view.at + CLOCKS_APART_S:  # a clock was ahead of ours
+        ready_since = None if before.ready_since is None else min(before.ready_since, view.at)
+        before = replace(before, since=min(before.since, view.at), ready_since=ready_since)
     if configured.hash != before.configured:
         return _begun(before, configured, view.at)
     if before.phase == "returning":

@@ -163,7 +163,7 @@ class ServiceTick:
         if self.world.courier is not None:
             self.world.courier.send(self.managed.name, after.outbox)
         with self._stretch("act"):
-            actor = Actor(self._making(backoff), self.world, self.now)
+            actor = Actor(self._making(backoff), self.world, self._present())
             outcomes = await act(planned.actions, self.stored.replicas, actor)
         with self._stretch("record"):
             await self._record(state, after, shadow[0] if shadow else None, planned, outcomes)
@@ -248,8 +248,7 @@ class ServiceTick:
             idle_s=service.scale_in.idle_s,
             unhealthy_after_s=service.unhealthy_after_s,
         )
-        took_s = self.world.stopwatch() - self.started
-        sight = plan.Sight(at=self.now, planned_at=self.now + took_s, stats=seen.stats, front=seen.front)
+        sight = plan.Sight(at=self.now, planned_at=self._present(), stats=seen.stats, front=seen.front)
         return plan.plan(
             decision.desired,
             fleet.replicas,
@@ -286,6 +285,10 @@ class ServiceTick:
     def _started(self, fleet: observe.Fleet, seen: observe.Seen) -> list[Start]:
         ready = [r for r in fleet.replicas if r.ready_at == self.now]
         return [starts.start_of(r, seen.details.get(r.name), seen.stats.get(r.name)) for r in ready]
+
+    def _present(self) -> float:
+        """Now; ``now`` is when the tick began."""
+        return self.now + self.world.stopwatch() - self.started
 
     def _making(self, backoff: Mapping[str, Backoff]) -> Making:
         configured = self.managed.template

@@ -38,3 +38,11 @@ def test_a_service_remembers_an_hour_by_the_minute() -> None:
     assert [(a.region, a.kind, a.count) for a in kept] == [("westeurope", "create", 5)]
     assert remembered(kept, {}, NOW + 3600 + 2 * MINUTE_S) == ()
     assert remembered(kept, {}, NOW + 3600)
+
+
+def test_what_a_clock_ahead_of_ours_wrote_does_not_count() -> None:
+    allowance = Allowance(NOW)
+    ahead = Asked(NOW + 36_000, "westeurope", "create", 100)
+    allowance.know([ahead])
+    assert allowance.left("create", "westeurope") == FIVE_MINUTES
+    assert remembered((ahead,), {}, NOW) == ()

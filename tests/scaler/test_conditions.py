@@ -115,6 +115,14 @@ def test_a_region_that_waits_says_why_and_that_nowhere_is_left() -> None:
     assert "the next try is in 30 s" in told["quota"].message
 
 
+def test_a_wait_that_a_clock_ahead_of_ours_wrote_is_forgotten() -> None:
+    waits = {"westeurope": Backoff(until=NOW + 36_000, failures=9, because="x", code="ContainerGroupQuotaReached")}
+    fleet = look(seen([]), LIMITS)
+    assert memory.next_backoff(waits, fleet, NOW) == {}
+    waits = {"westeurope": Backoff(until=NOW + 600, failures=9, because="x", code="ContainerGroupQuotaReached")}
+    assert memory.next_backoff(waits, fleet, NOW) == waits
+
+
 def test_a_repair_is_said_while_it_lasts() -> None:
     assert set(shown(groups={"a": group("a", provisioning_state="Repairing")})) == {"repairing"}
 

@@ -133,6 +133,24 @@ def test_no_action_is_tried_again_before_azure_allows_it() -> None:
     assert did(planned(0, replica("a", P.DELETING, retry_at=NOW))) == [("Delete", "a")]
 
 
+def test_an_intent_of_a_higher_max_is_not_acted_on_while_there_is_no_room() -> None:
+    late = replica("late", P.INTENDED, phase_at=NOW - TURN_S)
+    dying = [replica("a", P.DELETING, phase_at=NOW - 1), replica("b", P.DELETING, phase_at=NOW - 1)]
+    assert did(planned(1, *dying, late, by=rules(max=2))) == []
+    assert did(planned(1, dying[0], late, by=rules(max=2))) == [("Create", "late")]
+
+
+def test_an_intent_goes_before_a_replica_that_starts() -> None:
+    rows = [replica("a"), replica("b", P.STARTING, intended_at=NOW), replica("c", P.INTENDED, intended_at=NOW - 100)]
+    assert phases(planned(2, *rows)) == {"a": "ready", "b": "starting"}
+
+
+def test_no_more_is_created_or_deleted_than_azure_takes() -> None:
+    left = {("create", "westeurope"): 1, ("delete", "westeurope"): 0}
+    outcome = planned(3, replica("a", P.DELETING), by=rules(left=left))
+    assert [kind for kind, _ in did(outcome)] == ["Create"]
+
+
 # ---------------------------------------------------------------- a new template
 
 

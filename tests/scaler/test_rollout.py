@@ -184,6 +184,14 @@ def test_an_undo_needs_something_to_go_back_to() -> None:
         retried(RUNNING, NOW, by="anna")
 
 
+def test_a_clock_that_was_ahead_holds_no_rollout_up() -> None:
+    ahead = rolling(since=NOW + 36_000, ready_since=NOW + 36_000)
+    said = (stats("n", completed_total=100),)
+    first = advance(ahead, NEW, view(old("a"), replica("n"), said=said), TERMS)
+    assert first.ready_since == NOW
+    assert advance(first, NEW, view(old("a"), replica("n"), at=NOW + 30, said=said), TERMS).proven
+
+
 def test_a_row_that_cannot_be_read_is_as_none() -> None:
     assert read(None) is None
     assert read(b"\xc1") is None
