@@ -203,6 +203,20 @@ async def test_no_room_in_a_region_backs_off_and_takes_the_next() -> None:
     assert regions == ["northeurope", "northeurope", "westeurope"]
 
 
+async def test_a_region_that_has_room_again_is_taken_again_before_the_next_one() -> None:
+    ticking = Ticking()
+    ticking.world.fleet.capacity["westeurope"] = 0
+    await ticking.pin(1)
+    await ticking.ticks_until(Phase.READY, 1)
+    assert {held.region for held in ticking.world.fleet.held.values()} == {"northeurope"}
+    ticking.world.fleet.capacity["westeurope"] = 10
+    await ticking.pin(3)
+    await ticking.ticks_until(Phase.READY, 3)
+    regions = sorted(held.region for held in ticking.world.fleet.held.values())
+    assert regions == ["northeurope", "westeurope", "westeurope"]
+    assert await conditions_of(ticking) != ["quota"]
+
+
 async def test_a_refused_image_is_tried_more_and_more_rarely() -> None:
     ticking = Ticking()
     error = Refused("The image is not accessible.", code="InaccessibleImage")
