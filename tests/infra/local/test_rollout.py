@@ -18,7 +18,7 @@ import pytest
 
 from infra.local.guards import AZURITE
 from infra.local.places import LOCAL
-from tests.infra.local.test_whole import START_LIMIT_S, Started, eventually
+from tests.infra.local.running import START_LIMIT_S, Started, eventually
 
 pytestmark = [
     pytest.mark.verify,
