@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from scaler.config import Service
 from scaler.decide import Policy, policy_of
+from scaler.model import Group
 from scaler.ports import Fleet, Replicas, Store
 from scaler.template import Template
 from scaler.ticked import Courier, Ticked, note
@@ -22,6 +24,13 @@ class Managed(Struct, frozen=True, kw_only=True):
     policy: Policy
     template: Template | None
     shadow: Policy | None = None  # decides beside the live policy, and only records
+
+
+class FrontKeeper(Protocol):
+    """Has the front there and reachable."""
+
+    async def keep(self, groups: Sequence[Group], now: float) -> None:
+        """Look at it once. ``groups`` are the deployment's own. Raises nothing."""
 
 
 class World(Struct, frozen=True, kw_only=True):
@@ -38,6 +47,7 @@ class World(Struct, frozen=True, kw_only=True):
     period_s: float | None = None  # a tick is due so often; None: nobody knows
     watch: Callable[[Ticked], None] = note
     courier: Courier | None = None
+    front: FrontKeeper | None = None  # None: the front is somebody else's business
 
     def __repr__(self) -> str:
         return f"World(deployment_id={self.deployment_id!r})"

@@ -62,9 +62,9 @@ class Template(Struct, frozen=True, kw_only=True):
     def read(cls, text: str | bytes, file: str, values: Mapping[str, str] | None = None) -> Self:
         """``values`` are what ``${NAME}`` stands for; None leaves it as it is, with a warning. Raises ``BadSetting``:
         one sentence with file, path and what to do."""
-        raw, unfilled = fill(_decoded(text, file), file, values)
+        raw, unfilled = fill(decoded(text, file), file, values)
         warnings = (*check(raw, file), *unfilled)
-        body = _stripped(raw)
+        body = stripped(raw)
         first = body["properties"]["containers"][0]["properties"]
         requests = [c["properties"]["resources"]["requests"] for c in body["properties"]["containers"]]
         return cls(
@@ -151,7 +151,8 @@ class Template(Struct, frozen=True, kw_only=True):
 # ---------------------------------------------------------------- reading
 
 
-def _decoded(text: str | bytes, file: str) -> Json:
+def decoded(text: str | bytes, file: str) -> Json:
+    """A template as plain JSON. Raises ``BadSetting``."""
     raw = yaml12.read(text, file)
     if not isinstance(raw, dict) or not isinstance(raw.get("properties"), dict):
         raise BadSetting(f"{file}: properties: expected a mapping, as `az container export --file {file}` writes it")
@@ -178,7 +179,7 @@ def _plain(value: object, file: str, path: str, seen: list[int], depth: int) -> 
     raise BadSetting(f"{file}: {path.lstrip('.')}: a {type(value).__name__} has no place here; put the value in quotes")
 
 
-def _stripped(raw: Json) -> Json:
+def stripped(raw: Json) -> Json:
     """Without what belongs to the group that was exported, or is Azure's to say."""
     body = {k: v for k, v in raw.items() if k not in OF_THE_GROUP}
     properties = {k: v for k, v in body["properties"].items() if k not in SET_BY_AZURE}

@@ -49,6 +49,8 @@ class Scaler:
         reports, groups = await self._pass(managed, now, cause)
         if only is None:
             reports += await self._sweep(groups or (), now, cause)
+            if groups is not None and self.world.front is not None:
+                await self.world.front.keep(groups, now)
         return reports
 
     async def _sweep(self, groups: Sequence[Group], now: float, cause: str) -> list[TickReport]:

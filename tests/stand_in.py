@@ -19,6 +19,7 @@ import trustme
 ROOT = Path(__file__).resolve().parents[1]
 SUBSCRIPTION = "00000000-0000-4000-8000-000000000001"
 GROUP = "rg-contract"
+ROLES = ROOT / "infra" / "app" / "roles.json"  # the roles that Azure is given: the adapters must do with them
 
 
 class StandIn:
@@ -37,6 +38,14 @@ class StandIn:
     def fault(self, fault: str, **details: Any) -> None:
         """Queue a fault: see ``infra.local.arm.faults``."""
         self._send("POST", json.dumps({"fault": fault, **details}).encode())
+
+    def actions(self) -> set[str]:
+        """Every action that requests have needed so far."""
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=self._trust)
+        )
+        with opener.open(f"{self.arm}/stand-in/actions", timeout=10) as answer:
+            return set(json.load(answer)["value"])
 
     def mend(self) -> None:
         """No more faults."""

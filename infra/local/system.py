@@ -28,6 +28,7 @@ from scaler.front.bootstrap import bootstrap
 from scaler.front.layout import Address, Layout
 
 IMAGES = ROOT / "infra" / "local" / "images.yaml"
+ROLES = ROOT / "infra" / "app" / "roles.json"  # what Azure will allow is all that is allowed here
 IMAGE = "aciautoscaler.azurecr.io/iris:1"
 DEPLOYMENT_ID = "local"
 IDENTITY = "00000000-0000-4000-8000-00000000001d"
@@ -213,7 +214,7 @@ def _arm(system: System, base: Mapping[str, str]) -> Part:
             str(system.ports.identity), "--data", str(ARM_DATA), "--certificate",
             str(LOCAL / "tls" / "cert.pem"), "--key", str(LOCAL / "tls" / "key.pem"), "--images", str(IMAGES),
             "--start-delay", system.start_delay, "--subscription", SUBSCRIPTION, "--resource-group", RESOURCE_GROUP,
-            "--client-id", IDENTITY,
+            "--client-id", IDENTITY, "--authorization", str(ROLES),
         ),
         environment={**base, **identity_environment(system)},
         ready_url=f"{system.doors.arm}/",

@@ -15,6 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from msgspec.structs import replace
+
 from scaler.cadence import period_s
 from scaler.config import Config, SignalText
 from scaler.errors import BadSetting
@@ -28,18 +30,23 @@ from scaler.ticked import note
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
+    from azure.data.tables.aio import TableServiceClient
     from azure.mgmt.containerinstance.aio import ContainerInstanceManagementClient
     from azure.monitor.query.aio import LogsQueryClient
     from azure.monitor.querymetrics.aio import MetricsClient
     from azure.storage.queue.aio import QueueClient
 
+    from scaler.azure.inspection import Inspection
     from scaler.azure.signal_sources import Source
     from scaler.azure.table_state import TableState
     from scaler.courier import WebhookCourier
+    from scaler.front.keep import Keeper
+    from scaler.front.wake import Wake
     from scaler.telemetry import Telemetry
 
 CONNECT_LIMIT_S, READ_LIMIT_S = 5.0, 25.0
 LOGS_AUDIENCE = "https://api.loganalytics.io"
+WAKE_QUEUE = "aci-autoscaler-wake"  # function_app.py has its trigger
 QUEUE_NAME = re.compile(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
 LETTERS = "abcdefghjkmnpqrstvwxyz0123456789"  # 32 of them, and none that looks like another
 LETTERS_A_NAME = 10  # 50 bits: no name comes twice
@@ -71,7 +78,20 @@ def connect(settings: Settings) -> Scaler:
     _check_places(settings, config)
     clients = _Clients(settings)
     sources = {m.name: clients.sources(m) for m in managed}
-    return Scaler(config, managed, _world(settings, clients, sources))
+    world = _world(settings, clients, sources)
+    if settings.front.wanted:
+        world = replace(world, front=_front(settings, clients, config, world.fleet))
+    return Scaler(config, managed, world)
+
+
+def _front(settings: Settings, clients: _Clients, config: Config, fleet: Fleet) -> Keeper:
+    from scaler.azure.address_records import AddressRecords  # noqa: PLC0415
+    from scaler.front.group import front_request  # noqa: PLC0415
+    from scaler.front.keep import Keeper  # noqa: PLC0415
+
+    records = AddressRecords(clients.arm, settings.front.zone) if settings.front.zone else None
+    limits = {name: service.hold_limit_s for name, service in config.services.items()}
+    return Keeper(fleet, front_request(settings, limits), records)
 
 
 def _world(settings: Settings, clients: _Clients, sources: Mapping[str, Mapping[str, Source]]) -> Connected:
@@ -142,6 +162,32 @@ def _courier(settings: Settings) -> WebhookCourier | None:
 
 
 @asynccontextmanager
+async def open_inspection(settings: Settings) -> AsyncIterator[Inspection]:
+    """What ``doctor`` asks with. Closed with the block."""
+    from scaler.azure.inspection import Inspection  # noqa: PLC0415
+
+    clients = _Clients(settings)
+    scope = f"/subscriptions/{settings.subscription_id}/resourceGroups/{settings.resource_group}"
+    queue = clients.queue(WAKE_QUEUE) if settings.queue_endpoint else None
+    try:
+        yield Inspection(clients.arm, clients.table_service(), queue, scope)
+    finally:
+        await _close(clients.closers)
+
+
+@asynccontextmanager
+async def open_wakes(settings: Settings) -> AsyncIterator[Wake]:
+    """Wakes by queue, for a discovery that has an identity and no key. Closed with the block."""
+    from scaler.azure.wake_queue import WakeQueue  # noqa: PLC0415
+
+    clients = _Clients(settings)
+    try:
+        yield WakeQueue(clients.queue(WAKE_QUEUE))
+    finally:
+        await _close(clients.closers)
+
+
+@asynccontextmanager
 async def open_store(settings: Settings) -> AsyncIterator[TableState]:
     """The state table alone, for discovery: no more of Azure is imported or needed. Closed with the block."""
     clients = _Clients(settings)
@@ -180,12 +226,15 @@ class _Clients:
         }
 
     def table(self) -> TableState:
-        from azure.data.tables.aio import TableServiceClient  # noqa: PLC0415
-
         from scaler.azure.table_state import TableState  # noqa: PLC0415
 
+        return TableState(self.table_service())
+
+    def table_service(self) -> TableServiceClient:
+        from azure.data.tables.aio import TableServiceClient  # noqa: PLC0415
+
         endpoint = self._settings.table_endpoint
-        return TableState(self._kept(TableServiceClient(endpoint, credential=self._credential, **self._options)))
+        return self._kept(TableServiceClient(endpoint, credential=self._credential, **self._options))
 
     @cached_property
     def arm(self) -> ContainerInstanceManagementClient:
@@ -233,12 +282,15 @@ class _Clients:
         return MetricNumber(metric, self.arm, self._metrics, time.time)
 
     def _queue(self, name: str, path: str) -> QueueClient:
-        from azure.storage.queue.aio import QueueClient  # noqa: PLC0415
-
         if not self._settings.queue_endpoint:
             raise BadSetting(f"{path}: set AUTOSCALER_QUEUE_ENDPOINT to the queue service of the storage account")
         if not QUEUE_NAME.fullmatch(name):
             raise BadSetting(f"{path}: {name!r} is no queue name: 3 to 63 lower-case letters, digits and single dashes")
+        return self.queue(name)
+
+    def queue(self, name: str) -> QueueClient:
+        from azure.storage.queue.aio import QueueClient  # noqa: PLC0415
+
         endpoint = self._settings.queue_endpoint
         return self._kept(QueueClient(endpoint, name, credential=self._credential, **self._options))
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from azure.mgmt.containerinstance.aio import ContainerInstanceManagementClient
 
 CALL_LIMIT_S = 25.0  # within the act deadline of a tick
-ROLE = "Azure Container Instances Contributor on the resource group"
+ROLE = "`groups` of infra/app/roles.json on the resource group"
 GONE = frozenset({"ResourceNotFound", "ContainerGroupNotFound"})  # a missing resource group is another 404
 NO_ROOM = frozenset({"ContainerGroupQuotaReached", "InsufficientCapacity", "InsufficientCapacity.", "QuotaExceeded"})
 OWN_API_VERSION = "2023-05-01"  # the SDK's; a template that needs a newer one is sent with that

@@ -279,6 +279,24 @@ def validate(
 
 @app.command()
 @ending
+def adopt(
+    source: Annotated[str, typer.Argument(help="What `az container export` wrote, or the name of a group.")],
+    service: Annotated[str | None, typer.Option(help="What it will be called; else as the file.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="autoscaler.yaml; made if missing", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """A container group that exists becomes a scaled service; its secrets are not copied, but named."""
+    from scaler.cli import show  # noqa: PLC0415
+    from scaler.cli.adopting import adopt_into, shown  # noqa: PLC0415
+
+    body = adopt_into(source, service, config or Path(settings().config_file))
+    show.told(body, as_json=as_json, view=None if as_json else shown(body))
+
+
+@app.command()
+@ending
 def doctor(as_json: Json = False) -> None:
     """Whether every part can be reached and used, and what to do where not; exit 1 if something is wrong."""
     from scaler.cli import show  # noqa: PLC0415

@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct, to_builtins
+from msgspec import convert, to_builtins
+from msgspec.structs import replace
 
-from scaler.cli.checks import validate_file
+from scaler.cli.checks import config_of, validate_file
 from scaler.cli.client import Client, Refusal, Unreachable
-from scaler.errors import BadSetting, Refused, Unavailable
+from scaler.doctor import PATIENCE_S, Check, examine_service
+from scaler.errors import BadSetting
 from scaler.settings import NEEDED, Settings
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from scaler.tick import Scaler
-
 Json = dict[str, Any]
-PATIENCE_S = 20.0
-
-
-class Check(Struct, frozen=True, kw_only=True):
-    """One thing looked at. ``ok`` None: it could not be looked at from here, which is no fault."""
-
-    name: str
-    ok: bool | None
-    detail: str
-    remedy: str = ""
 
 
 def examine(env: Mapping[str, str]) -> Json:
@@ -71,7 +60,7 @@ def _admin_api(settings: Settings) -> list[Check]:
         skipped = "AUTOSCALER_URL is not set"
         return [Check(name="admin API", ok=None, detail=skipped, remedy="Set it, and AUTOSCALER_KEY, to check it.")]
     try:
-        client = Client(settings.url, settings.key, timeout_s=PATIENCE_S)
+        client = Client(settings.url, settings.key, timeout_s=2 * PATIENCE_S)
         told = client.get("services")
     except (Refusal, BadSetting) as error:
         return [Check(name="admin API", ok=False, detail=str(error), remedy="Check AUTOSCALER_URL and AUTOSCALER_KEY.")]
@@ -86,6 +75,7 @@ def _admin_api(settings: Settings) -> list[Check]:
         remedy = "Is the function `tick` enabled, and AUTOSCALER_TICK_SCHEDULE a schedule of six fields?"
         found.append(Check(name="timer", ok=False, detail="a service was not ticked of late", remedy=remedy))
     for s in told["services"]:
+        found += _in_the_app(client, s["service"])
         if s["conditions"]:
             found += _conditions(client, s["service"])
     return found
@@ -108,61 +98,30 @@ def _conditions(client: Client, service: str) -> list[Check]:
     ]
 
 
+def _in_the_app(client: Client, service: str) -> list[Check]:
+    """The same questions, answered by the function app: with its identity, from its network."""
+    try:
+        told = client.get("services", service, "doctor")
+    except (Refusal, Unreachable) as error:
+        return [Check(name=f"app, {service}", ok=None, detail=f"the function app did not examine itself: {error}")]
+    return [replace(c, name=f"app, {service}: {c.name}") for c in convert(told["checks"], list[Check])]
+
+
 def _azure(env: Mapping[str, str]) -> list[Check]:
-    """State table, container groups and quota, as the function app reaches them."""
+    """What the function app needs of Azure, asked with the login of this desk."""
     missing = [name for name in NEEDED["function"] if not env.get(name, "").strip()]
     if missing:
-        return [Check(name="Azure", ok=None, detail=f"{missing[0]} is not set here, so Azure is not asked directly")]
+        return [Check(name="Azure", ok=None, detail=f"{missing[0]} is not set here, so Azure is not asked from here")]
     try:
         settings = Settings.read(env)
-        from scaler.azure import connect  # noqa: PLC0415 - takes most of a second
-
-        return asyncio.run(_asked(lambda: connect(settings)))
+        services = list(config_of(Path(settings.config_file)).services)
+        return [c for name in services for c in _named(name, asyncio.run(examine_service(settings, name)))]
     except BadSetting as error:
         return [Check(name="Azure", ok=False, detail=str(error), remedy="Mend the environment or the configuration.")]
 
 
-async def _asked(build: Callable[[], Scaler]) -> list[Check]:
-    async with AsyncExitStack() as stack:
-        scaler = build()
-        if (close := getattr(scaler.world, "close", None)) is not None:
-            stack.push_async_callback(close)
-        found = [await _one("state table", _table(scaler), "The identity needs Storage Table Data Contributor.")]
-        groups = _groups(scaler)
-        found.append(await _one("container groups", groups, "The identity needs to read and write container groups."))
-        regions = sorted({r for s in scaler.config.services.values() for r in s.regions})
-        quotas = (_one(f"quota in {r}", _quota(scaler, r), "Ask Azure for more quota.") for r in regions)
-        return [*found, *await asyncio.gather(*quotas)]
-
-
-async def _one(name: str, looked: Awaitable[str], remedy: str) -> Check:
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            return Check(name=name, ok=True, detail=await looked)
-    except TimeoutError:
-        return Check(name=name, ok=False, detail=f"no answer within {PATIENCE_S:.0f} s", remedy=remedy)
-    except (Unavailable, Refused) as error:
-        return Check(name=name, ok=False, detail=str(error), remedy=remedy)
-
-
-async def _table(scaler: Scaler) -> str:
-    stored = [await scaler.store.load(name) for name in scaler.config.services]
-    return f"{sum(s.row is not None for s in stored)} of {len(stored)} services have a row"
-
-
-async def _groups(scaler: Scaler) -> str:
-    groups = await scaler.world.fleet.list()
-    own = sum(g.tags.get("aci-autoscaler") == scaler.world.deployment_id for g in groups)
-    return f"{own} of ours, {len(groups) - own} of others that are left alone"
-
-
-async def _quota(scaler: Scaler, region: str) -> str:
-    lines = await scaler.world.fleet.usage(region)
-    told = [f"{line.name} {line.used:g} of {line.limit:g}" for line in lines]
-    full = [line.name for line in lines if line.used >= line.limit > 0 and "Gpu" not in line.name]
-    if full:
-        raise Unavailable(f"used up: {', '.join(full)}")
-    return ", ".join(told) or "none given"
+def _named(service: str, checks: Sequence[Check]) -> list[Check]:
+    return [replace(c, name=f"{service}: {c.name}") for c in checks]
 
 
 def _discovery(settings: Settings) -> Check:

@@ -23,7 +23,7 @@ def serve_discovery(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, services: dict[str, float]) -> None:
-    from scaler.azure import open_store  # noqa: PLC0415 - takes most of a second
+    from scaler.azure import open_store, open_wakes  # noqa: PLC0415 - takes most of a second
     from scaler.front.server import run  # noqa: PLC0415
     from scaler.front.wake import HttpWake, Wake, nobody_to_wake  # noqa: PLC0415
 
@@ -32,6 +32,8 @@ async def _serve(settings: Settings, services: dict[str, float]) -> None:
         wake: Wake = nobody_to_wake
         if settings.url:
             wake = await stack.enter_async_context(HttpWake(settings.url, settings.key))
+        elif settings.queue_endpoint:
+            wake = await stack.enter_async_context(open_wakes(settings))
         serving = asyncio.ensure_future(
             run(
                 host=settings.discovery_host,

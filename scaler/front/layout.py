@@ -42,6 +42,7 @@ class Layout(Struct, frozen=True, kw_only=True):
     heap_limit_bytes: int = 2**30
     connection_limit: int = 20_000
     access_log: str | None = None
+    certificate: str | None = None  # a PEM file with key and chain: then Envoy speaks TLS
     hold: bool = True  # False: no hold at all, to measure what it costs
 
 

@@ -17,7 +17,7 @@ from scaler.web.changing import Changing
 from scaler.web.doors import Scaler
 from scaler.web.problems import HANDLERS
 from scaler.web.rates import Limiter
-from scaler.web.reading import Reading, answer
+from scaler.web.reading import Examine, Reading, answer
 
 STALE_AFTER_S = 120.0
 KEYS = Access()
@@ -30,10 +30,12 @@ def app(
     stale_after_s: float = STALE_AFTER_S,
     access: Access = KEYS,
     limited: bool = False,
+    examine: Examine | None = None,
 ) -> ASGIApp:
     """The app. ``scaler_factory`` is called by each request that needs the scaler, and is to give the same one;
-    ``clock`` gives epoch seconds. ``limited``: a caller that comes too often is told to wait."""
-    reading = Reading(scaler_factory, clock)
+    ``clock`` gives epoch seconds. ``limited``: a caller that comes too often is told to wait. ``examine`` looks at
+    all that a service needs, from where this runs."""
+    reading = Reading(scaler_factory, clock, examine)
     changing = Changing(scaler_factory, clock, access=access)
     open_doors = _Open(scaler_factory, clock, stale_after_s)
     one = "/services/{service}"
@@ -48,6 +50,7 @@ def app(
         _route(f"{one}/history", GET=reading.history),
         _route(f"{one}/chart", GET=reading.chart),
         _route(f"{one}/forecast", GET=reading.forecast),
+        _route(f"{one}/doctor", GET=reading.doctor),
         _route(f"{one}/tick", POST=changing.tick),
         _route(f"{one}/wake", POST=changing.wake),
         _route("/alerts", POST=changing.alerts),

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlencode, urlsplit
 
@@ -23,6 +23,7 @@ from scaler.errors import BadSetting
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from scaler.doctor import Check
     from scaler.web.doors import Scaler
 
 EVERY_15_S = "*/15 * * * * *"
@@ -70,11 +71,22 @@ class Entry:
 
         try:
             return app(
-                self.scaler, self._clock, access=Access.read(self._env), limited=True, stale_after_s=self._limit_s
+                self.scaler,
+                self._clock,
+                access=Access.read(self._env),
+                limited=True,
+                stale_after_s=self._limit_s,
+                examine=self._examine,
             )
         except BadSetting as error:
             log.error("nobody is let in: %s", error)
             return document(Problem(500, "bad-setting", str(error)))
+
+    async def _examine(self, service: str) -> Sequence[Check]:
+        from scaler.doctor import examine_service  # noqa: PLC0415 - seldom asked for
+        from scaler.settings import Settings  # noqa: PLC0415
+
+        return await examine_service(Settings.read(self._env), service)
 
     @property
     def _limit_s(self) -> float:

@@ -102,6 +102,14 @@ def _reads() -> Json:
                 "responses": {"200": _ok("Explanation", "The decision."), **_problems(404, 422)},
             },
         },
+        "/services/{service}/doctor": {
+            "parameters": [SERVICE],
+            "get": {
+                "operationId": "examine",
+                "summary": "Every right, limit and neighbour that a tick needs, looked at with the app's own identity",
+                "responses": {"200": _ok("Examination", "The checks."), **_problems(404)},
+            },
+        },
         "/services/{service}/schedule": {
             "parameters": [SERVICE],
             "get": {

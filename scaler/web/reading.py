@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,6 +12,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from scaler.doctor import Check
 from scaler.foresight import foresight
 from scaler.memory import recall
 from scaler.past import Point
@@ -39,11 +40,17 @@ def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) 
     return Response(msgspec.json.encode(body), status_code=status, headers=told, media_type="application/json")
 
 
+Examine = Callable[[str], Awaitable[Sequence[Check]]]
+
+
 class Reading:
     """Handlers of GET."""
 
-    def __init__(self, scaler: Callable[[], Scaler], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, scaler: Callable[[], Scaler], clock: Callable[[], float], examine: Examine | None = None
+    ) -> None:
         self._scaler = scaler
+        self._examine = examine
         self._clock = clock
         self._history = History()
 
@@ -56,6 +63,15 @@ class Reading:
             for name, s in zip(names, stored, strict=True)
         ]
         return answer({"at": iso(now), "services": lines})
+
+    async def doctor(self, request: Request) -> Response:
+        """Every check of a service, made from here and with the identity that ticks have."""
+        name = known(self._scaler(), request.path_params["service"])
+        if self._examine is None:
+            raise Problem(404, "not-here", "There is no Azure behind this API, so there is nothing to examine.")
+        checks = await self._examine(name)
+        told = [msgspec.to_builtins(c) for c in checks]
+        return answer({"service": name, "ok": all(c.ok is not False for c in checks), "checks": told})
 
     async def service(self, request: Request) -> Response:
         scaler, now = self._scaler(), self._clock()

@@ -226,6 +226,9 @@ SCHEMAS |= {
     "Explanation": _object(
         service=TEXT, asked_at=TIME, decision=_ref("Explained"), before={"anyOf": [_ref("Decision"), {"type": "null"}]}
     ),
+    "Examination": _object(
+        service=TEXT, ok=FLAG, checks=_list(_object(name=TEXT, ok=_or_null(FLAG), detail=TEXT, remedy=TEXT))
+    ),
     "Schedule": _object(
         service=TEXT,
         timezone=TEXT,

@@ -11,7 +11,7 @@ from azure.data.tables.aio import TableServiceClient
 from azure.mgmt.containerinstance.aio import ContainerInstanceManagementClient
 
 from tests.azurite import Azurite, start_azurite, unsigned_token
-from tests.stand_in import GROUP, SUBSCRIPTION, StandIn, missing_stand_in, start_stand_in
+from tests.stand_in import GROUP, ROLES, SUBSCRIPTION, StandIn, missing_stand_in, start_stand_in
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +60,9 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
     if missing := missing_stand_in():
         pytest.skip(missing)
     options = ("--subscription", SUBSCRIPTION, "--resource-group", GROUP, "--start-delay", "0.3", "--page-size", "3")
-    with start_stand_in(tmp_path_factory.mktemp("arm"), *options, "--back-off", "0.2") as running:
+    with start_stand_in(
+        tmp_path_factory.mktemp("arm"), *options, "--back-off", "0.2", "--authorization", str(ROLES)
+    ) as running:
         yield running
 
 

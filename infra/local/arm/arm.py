@@ -10,9 +10,9 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from msgspec import Struct, field
+from msgspec import Struct
 
-from infra.local.arm import azure_rest, group_rest, monitor, standby_rest
+from infra.local.arm import azure_rest, group_rest, monitor, neighbours, standby_rest
 from infra.local.arm.bodies import whole_time
 from infra.local.arm.errors import (
     ArmError,
@@ -28,23 +28,14 @@ from infra.local.arm.http import Answer, Call, Request, Route
 from infra.local.arm.limits import Meters
 from infra.local.arm.monitor import Series
 from infra.local.arm.operation_urls import OperationUrls
-from infra.local.arm.state import Group
+from infra.local.arm.roles import Role, linked, linked_forbidden
+from infra.local.arm.state import Group, Json
 from infra.local.arm.tokens import LOGS, MANAGEMENT, METRICS, actor_of
 
 RECORDED = "00000000-0000-0000-0000-000000000000"  # the subscription of the public recordings
 VERSION = re.compile(r"\d{4}-\d\d-\d\d(-[a-z]+)?")
 COMPACT = str.maketrans("", "", "-:")
 GLOBAL = 15  # the tenant-wide buckets are so many times larger
-
-
-class Role(Struct, frozen=True, forbid_unknown_fields=True):
-    """What whoever comes may do: patterns like ``Microsoft.ContainerInstance/containerGroups/*``."""
-
-    actions: list[str]
-    not_actions: list[str] = field(default_factory=list)
-
-    def allows(self, action: str) -> bool:
-        return any(_matches(p, action) for p in self.actions) and not any(_matches(p, action) for p in self.not_actions)
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -79,11 +70,13 @@ class Arm:
         self.series = series or Series()
         self.urls = OperationUrls()
         self.logs = logs
+        self.used: set[str] = set()  # every action that a request needed
         self._routes = [
             *group_rest.routes(self),
             *standby_rest.routes(self),
             *azure_rest.routes(self),
             *monitor.routes(self),
+            *neighbours.routes(self),
         ]
 
     def answer(self, request: Request, now: float) -> Answer:
@@ -163,9 +156,18 @@ class Arm:
         }
 
     def _check_action(self, route: Route, call: Call) -> None:
-        role = self.settings.role
-        if role is not None and route.action and not role.allows(route.action):
+        if route.action and not self._allows(route.action):
             raise forbidden(call.actor, route.action, call.request.clean_path)
+
+    def check_linked(self, call: Call, action: str, body: Json) -> None:
+        """Raises ``ArmError`` 403 where the body would use something that the caller may not use."""
+        for needed, scope in linked(body):
+            if not self._allows(needed):
+                raise linked_forbidden(call.actor, action, call.request.clean_path, needed, scope)
+
+    def _allows(self, action: str) -> bool:
+        self.used.add(action)
+        return self.settings.role is None or self.settings.role.allows(action)
 
     def _refuse_by_fault(self, route: Route, call: Call, name: str) -> None:
         if "subscription" not in call.names:
@@ -173,11 +175,6 @@ class Arm:
         if fault := self.faults.take(ANY, call.request.method, name):
             victim = Victim(subscription=call.subscription, actor=call.actor, name=name, kind=route.kind)
             raise refusal(fault, victim, str(uuid.uuid4()))
-
-
-def _matches(pattern: str, action: str) -> bool:
-    escaped = re.escape(pattern).replace(r"\*", ".*")
-    return re.fullmatch(escaped, action, re.IGNORECASE) is not None
 
 
 def _version(request: Request, route: Route) -> str:

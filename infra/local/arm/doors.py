@@ -22,7 +22,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MOST_BODY_BYTES = 4 * 1024 * 1024
-FAULTS_PATH = "/stand-in/faults"
+FAULTS_PATH, ACTIONS_PATH = "/stand-in/faults", "/stand-in/actions"
 SYSTEM_ASSIGNED = "00000000-0000-4000-8000-00000000a551"
 
 
@@ -44,7 +44,7 @@ def arm_door(keeper: Keeper, *, faults: bool) -> App:
             await reply(send, Answer(status=413, body=_envelope("RequestContentTooLarge", "The body is too large.")))
             return
         request = request_of(scope, body)
-        if faults and request.clean_path == FAULTS_PATH:
+        if faults and request.clean_path in (FAULTS_PATH, ACTIONS_PATH):
             await reply(send, administer(keeper, request))
             return
         answer = keeper.answer(request)
@@ -59,8 +59,10 @@ def arm_door(keeper: Keeper, *, faults: bool) -> App:
 
 
 def administer(keeper: Keeper, request: Request) -> Answer:
-    """Queue a fault, see what is queued, or clear the queue."""
+    """Queue a fault, see what is queued, clear the queue; or see which actions were asked for so far."""
     faults = keeper.arm.faults
+    if request.clean_path == ACTIONS_PATH:
+        return Answer(body={"value": sorted(keeper.arm.used)})
     if request.method == "DELETE":
         faults.queued.clear()
         return Answer(status=204)

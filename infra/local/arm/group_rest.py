@@ -90,6 +90,7 @@ class GroupRest:
         self._arm.check_resource_group(call)
         name = call.names["name"]
         body, claimed = self._arm.groups.resolved(decode(call.request.body), call.now)
+        self._arm.check_linked(call, f"{PROVIDER}/containerGroups/write", body)
         asked = Asked(name, msgspec.json.encode(body))
         limits = self._count(call, "write")
         fault = self._arm.faults.take(CREATE, "PUT", name)

@@ -7,17 +7,15 @@ import socket
 import zlib
 from pathlib import Path
 
-import msgspec
-
 from infra.local.arm import delays, images
 from infra.local.arm.addresses import HOSTS, Addresses
-from infra.local.arm.arm import RECORDED, Arm, Role, Settings
+from infra.local.arm.arm import RECORDED, Arm, Settings
 from infra.local.arm.groups import Groups
 from infra.local.arm.keeper import Keeper
 from infra.local.arm.life import Pace
 from infra.local.arm.limits import Limits
+from infra.local.arm.roles import read_role
 from infra.local.arm.store import Store
-from scaler.errors import BadSetting
 
 ABOUT = "A stand-in for Azure Resource Manager, Monitor and the identity endpoint on this machine."
 ROOT = Path(__file__).resolve().parents[3]
@@ -45,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
         help="only these exist in those subscriptions (any)",
     )
     add("--client-id", action="append", default=[], metavar="ID", help="only these identities exist; repeatable (any)")
-    add("--authorization", type=Path, metavar="FILE", help="YAML with `actions`: all else is refused with 403")
+    add("--authorization", type=Path, metavar="FILE", help="roles (infra/app/roles.json): all else is refused, 403")
     add("--start-delay", default="quantiles", metavar="SPEC", help="quantiles (like Azure), SECONDS or MIN-MAX")
     add("--seed", type=int, help="of the start delays")
     add("--settle", type=float, default=Pace().settle_s, metavar="S", help="from running to Succeeded (0.5)")
@@ -89,7 +87,7 @@ def build(options: argparse.Namespace, store: Store) -> Keeper:
     settings = Settings(
         subscriptions=tuple(options.subscription) or (RECORDED,),
         resource_groups=frozenset(n.lower() for n in options.resource_group) or None,
-        role=_role(options.authorization),
+        role=read_role(options.authorization) if options.authorization else None,
         page_size=max(1, options.page_size),
         metric_lag_s=options.metric_lag,
         log_answers=options.log_answers,
@@ -112,17 +110,6 @@ def is_free(address: str, port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def _role(file: Path | None) -> Role | None:
-    if file is None:
-        return None
-    try:
-        return msgspec.yaml.decode(file.read_bytes(), type=Role)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise BadSetting(
-            f"--authorization {file}: {error}; expected `actions: [Microsoft.ContainerInstance/…]`"
-        ) from error
 
 
 def _port(text: str) -> int:

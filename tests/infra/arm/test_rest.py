@@ -6,8 +6,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from infra.local.arm.arm import RECORDED, Role, Settings
+from infra.local.arm.arm import RECORDED, Settings
 from infra.local.arm.limits import Limits
+from infra.local.arm.roles import Role
 from infra.local.arm.tokens import issue
 from tests.infra.arm.world import START_S, World, container, group, group_path
 

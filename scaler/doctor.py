@@ -1,0 +1,254 @@
+"""Whether a service can be scaled from here: every right, limit and neighbour that a tick needs, one line each.
+
+It runs where the ticks run (``GET /api/services/{s}/doctor``, with the deployed identity) and at a desk (``python -m
+scaler doctor``, with the login of whoever asks). Nothing is left behind by it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from scaler.errors import BadSetting, Refused, Unavailable
+from scaler.managed import Managed
+from scaler.ports import Usage
+
+if TYPE_CHECKING:
+    from scaler.azure.inspection import Inspection
+    from scaler.model import Json
+    from scaler.settings import Settings
+    from scaler.tick import Scaler
+
+PATIENCE_S = 20.0
+CLOCK_OFF_S = 30.0  # tokens and leases bear that much
+FRONT_SILENT_S = 90.0
+CORES, GROUPS = "StandardCores", "ContainerGroups"
+
+
+class Check(Struct, frozen=True, kw_only=True):
+    """One thing looked at. ``ok`` None: it could not be looked at from here, which is no fault."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    remedy: str = ""
+
+
+async def examine_service(settings: Settings, service: str) -> list[Check]:
+    """Every check of one service. Raises ``BadSetting`` for a configuration that cannot be used, KeyError for a service
+    that is not configured."""
+    async with _opened(settings) as (scaler, inspection):
+        found = _Examination(settings, scaler, inspection, scaler.managed[service])
+        return await found.checks()
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[tuple[Scaler, Inspection]]:
+    from scaler.azure import connect, open_inspection  # noqa: PLC0415 - takes most of a second
+
+    async with AsyncExitStack() as stack:
+        scaler = connect(settings)
+        stack.push_async_callback(scaler.world.close)  # type: ignore[attr-defined]
+        yield scaler, await stack.enter_async_context(open_inspection(settings))
+
+
+class _Examination:
+    def __init__(self, settings: Settings, scaler: Scaler, inspection: Inspection, managed: Managed) -> None:
+        self._settings, self._scaler, self._inspection, self._managed = settings, scaler, inspection, managed
+        self._body: Json = msgspec.json.decode(managed.template.body) if managed.template else {}
+
+    async def checks(self) -> list[Check]:
+        looked: list[Awaitable[Check]] = [self._tables(), self._groups(), self._clock(), self._queue(), self._front()]
+        if self._managed.template is not None:
+            looked += [self._rights(), *self._neighbours(), *self._images()]
+        for region in self._managed.service.regions:
+            looked += [self._quota(region), self._capability(region)]
+        if self._settings.front.zone:
+            looked.append(self._record())
+        return list(await asyncio.gather(*looked))
+
+    # -- where the state is
+
+    async def _tables(self) -> Check:
+        async def look() -> str:
+            stored = await self._scaler.store.load(self._managed.name)
+            wrote = await self._inspection.write_row()
+            return f"{wrote}; " + ("the service has a row" if stored.row else "no tick of this service yet")
+
+        return await _one("state table", look, "Give the identity Storage Table Data Contributor on the account.")
+
+    async def _queue(self) -> Check:
+        if not self._settings.queue_endpoint:
+            return Check(name="queue of wakes", ok=None, detail="AUTOSCALER_QUEUE_ENDPOINT is not set")
+        remedy = "Give the identity Storage Queue Data Contributor; does the queue aci-autoscaler-wake exist?"
+        return await _one("queue of wakes", self._inspection.queue, remedy)
+
+    # -- what Azure allows
+
+    async def _groups(self) -> Check:
+        async def look() -> str:
+            groups = await self._scaler.world.fleet.list()
+            own = sum(g.tags.get("aci-autoscaler") == self._scaler.world.deployment_id for g in groups)
+            return f"{own} of ours, {len(groups) - own} of others that are left alone"
+
+        return await _one("container groups", look, "Give the identity the role `groups` on the resource group.")
+
+    async def _rights(self) -> Check:
+        region = next(iter(self._managed.service.regions), "westeurope").partition("@")[0]
+        subnets = self._body["properties"].get("subnetIds", [])
+
+        async def look() -> str:
+            made = await self._inspection.may_write_groups(region, self._body.get("identity"), subnets)
+            return f"make: {made}; delete: {await self._inspection.may_delete_groups()}"
+
+        remedy = "The sentence names the right; infra/app/roles.json says which role has it. It takes minutes to hold."
+        return await _one("rights to make and delete", look, remedy)
+
+    def _neighbours(self) -> list[Awaitable[Check]]:
+        inspection = self._inspection
+        users = (self._body.get("identity") or {}).get("userAssignedIdentities") or {}
+        subnets = [s["id"] for s in self._body["properties"].get("subnetIds", []) if "id" in s]
+        private = self._settings.front.subnet and not subnets
+        told: list[Awaitable[Check]] = [
+            _one("identity of replicas", lambda i=i: inspection.identity(i), "Does it exist? May it be read?")  # type: ignore[misc]
+            for i in users
+        ]
+        told += [
+            _one("subnet", lambda s=s: inspection.subnet(s), "Delegate it to container groups, or name another.")  # type: ignore[misc]
+            for s in subnets
+        ]
+        if private:
+            remedy = "Make ipAddress.type Private and add `subnetIds: [{id: '${SUBNET}'}]` to the template."
+            told.append(_said("subnet", ok=False, detail="the front is private, the replicas are not", remedy=remedy))
+        return told
+
+    async def _record(self) -> Check:
+        zone = self._settings.front.zone
+        remedy = "Give the identity the role `records` on the zone."
+        return await _one("record of the front", lambda: self._inspection.may_write_record(zone), remedy)
+
+    # -- what regions have
+
+    async def _quota(self, region: str) -> Check:
+        template, most = self._managed.template, self._managed.service.replicas.max
+
+        async def look() -> str:
+            lines = await self._scaler.world.fleet.usage(region)
+            told = ", ".join(f"{line.name} {line.used:g} of {line.limit:g}" for line in lines) or "none given"
+            room = _room(lines, template.cpu if template else 1.0)
+            if room is not None and room < most:
+                raise Unavailable(f"{told}: room for {room} more replicas, max is {most}")
+            return told
+
+        remedy = "Ask Azure for more quota (portal: Quotas, Container Instances), lower max, or add a region."
+        return await _one(f"quota in {region}", look, remedy)
+
+    async def _capability(self, region: str) -> Check:
+        template = self._managed.template
+
+        async def look() -> str:
+            offers = await self._inspection.capabilities(region.partition("@")[0])
+            cpu, memory = max((o.cpu for o in offers), default=0.0), max((o.memory_gb for o in offers), default=0.0)
+            if template and (template.cpu > cpu or template.memory_gb > memory):
+                raise Unavailable(f"at most {cpu:g} cores and {memory:g} GB a group, the template wants more")
+            return f"up to {cpu:g} cores and {memory:g} GB a group"
+
+        if _wants_gpu(self._body):
+            detail = "the template asks for a GPU; Azure retired GPUs on Container Instances on 2025-07-14"
+            remedy = "Take `gpu` out, or serve this model from Container Apps with a serverless GPU or from AKS."
+            return Check(name=f"what {region} offers", ok=False, detail=detail, remedy=remedy)
+        return await _one(f"what {region} offers", look, "Make the template smaller, or name another region.")
+
+    # -- images, clock, front
+
+    def _images(self) -> list[Awaitable[Check]]:
+        containers = self._body["properties"]["containers"]
+        by_identity = {
+            c["server"] for c in self._body["properties"].get("imageRegistryCredentials", []) if "server" in c
+        }
+        images = dict.fromkeys(c["properties"]["image"] for c in containers)
+        return [_image(image, by_identity) for image in images]
+
+    async def _clock(self) -> Check:
+        async def look() -> str:
+            off_s = await self._inspection.clock_off_s()
+            if abs(off_s) > CLOCK_OFF_S:
+                raise Unavailable(f"{off_s:+.0f} s off Azure's")
+            return f"{off_s:+.1f} s off Azure's"
+
+        return await _one("clock", look, "Set the clock of this machine; tokens are refused otherwise.")
+
+    async def _front(self) -> Check:
+        async def look() -> str:
+            front = (await self._scaler.store.load(self._managed.name)).front
+            if front is None:
+                raise Unavailable("discovery has written nothing yet")
+            age_s = time.time() - front.at
+            if age_s > FRONT_SILENT_S:
+                raise Unavailable(f"discovery wrote last {age_s:.0f} s ago")
+            return f"discovery wrote {age_s:.0f} s ago; {front.waiting} requests wait"
+
+        remedy = "Does the front's container group run, and may its identity write the tables? See docs/runbook.md."
+        return await _one("front", look, remedy)
+
+
+def _room(lines: Sequence[Usage], cpu: float) -> int | None:
+    """How many more replicas the quota takes; None where it does not say."""
+    left = {line.name: line.limit - line.used for line in lines}
+    rooms = [left[GROUPS]] if GROUPS in left else []
+    if CORES in left:
+        rooms.append(left[CORES] / cpu)
+    return int(max(0.0, min(rooms))) if rooms else None
+
+
+def _wants_gpu(body: Json) -> bool:
+    containers = body.get("properties", {}).get("containers", [])
+    return any("gpu" in c["properties"]["resources"]["requests"] for c in containers)
+
+
+async def _image(image: str, by_identity: set[str]) -> Check:
+    """Whether its registry answers. Whether this identity may pull shows with the first start only."""
+    name = f"image {image}"
+    server = image.partition("/")[0]
+    tag = image.rpartition(":")[2] if ":" in image.rpartition("/")[2] else "latest"
+    remedy = "Give replicas a tag that is never reused, like the commit: `latest` rolls nothing out."
+    if tag == "latest":
+        return Check(name=name, ok=False, detail="the tag is latest", remedy=remedy)
+    how = "by identity" if server in by_identity else "without credentials"
+
+    async def look() -> str:
+        return f"{server} {await _registry_answers(server)}; pulled {how}"
+
+    return await _one(name, look, "Is the registry's name right, and can it be reached from here?")
+
+
+async def _registry_answers(server: str) -> str:
+    """Any answer of its API will do: without a token that is 401."""
+    import aiohttp  # noqa: PLC0415 - only doctor needs it here
+
+    try:
+        timeout = aiohttp.ClientTimeout(total=PATIENCE_S / 2)
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"https://{server}/v2/") as answer:
+            return f"answers ({answer.status})"
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        raise Unavailable(f"{server} does not answer: {type(error).__name__}") from error
+
+
+async def _said(name: str, *, ok: bool, detail: str, remedy: str) -> Check:
+    return Check(name=name, ok=ok, detail=detail, remedy=remedy)
+
+
+async def _one(name: str, look: Callable[[], Awaitable[str]], remedy: str) -> Check:
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            return Check(name=name, ok=True, detail=await look())
+    except TimeoutError:
+        return Check(name=name, ok=False, detail=f"no answer within {PATIENCE_S:.0f} s", remedy=remedy)
+    except (Unavailable, Refused, BadSetting) as error:
+        return Check(name=name, ok=False, detail=str(error), remedy=remedy)

@@ -1,0 +1,58 @@
+"""Every command of docs/deploy.md and docs/runbook.md is run here as it stands there, or is marked as needing Azure."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.cli.served import KEY, Served
+from tests.cli.test_adopting import EXPORTED
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = ("deploy.md", "runbook.md")
+OURS = ".venv/bin/python -m scaler "
+NEEDS_AZURE = re.compile(r"\s+# Azure$")
+
+
+def commands() -> list[tuple[str, str]]:
+    """Each indented line, and each command of ours in running text, with its page."""
+    found = []
+    for page in PAGES:
+        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+        prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+        found += [(page, line.strip()) for line in re.findall(r"^ {4}(\S.*)$", prose, re.MULTILINE)]
+        found += [(page, command) for command in re.findall(rf"`({re.escape(OURS)}[^`]*)`", prose)]
+    return list(dict.fromkeys(found))
+
+
+def here() -> list[tuple[str, str]]:
+    return [(page, line) for page, line in commands() if not NEEDS_AZURE.search(line)]
+
+
+def test_there_are_commands_of_both_kinds() -> None:
+    assert len(here()) > 6
+    assert len(commands()) - len(here()) > 10
+
+
+@pytest.mark.parametrize(("page", "line"), here())
+def test_a_command_that_is_not_marked_works_as_it_stands(
+    page: str, line: str, served: Served, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert line.startswith(OURS), f"{page}: neither run here nor marked `# Azure`: {line}"
+    for name in ("autoscaler.yaml", "replica.yaml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "iris-export.yaml").write_text(EXPORTED)
+    monkeypatch.chdir(tmp_path)
+    served.tick()
+    env = {"AUTOSCALER_URL": served.url, "AUTOSCALER_KEY": KEY, "AUTOSCALER_CONFIG": str(tmp_path / "autoscaler.yaml")}
+    words = shlex.split(line.removeprefix(OURS))
+    if words[0] == "unpin":
+        run("pin", words[1], "1", env=env)
+    told = run(*words, env=env)
+    accepted = {0, 1} if words[0] == "doctor" else {0}  # the world behind is in memory: doctor says what lacks
+    assert told.exit_code in accepted, told.output + told.stderr

@@ -1,0 +1,162 @@
+"""``doctor`` against Azurite and the stand-in: what is well, and each thing that can be wrong with its remedy."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.azurite import Azurite
+from tests.stand_in import GROUP, ROLES, SUBSCRIPTION, StandIn, start_stand_in
+
+ROOT = Path(__file__).resolve().parents[2]
+PLACE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers"
+IDENTITY = f"{PLACE}/Microsoft.ManagedIdentity/userAssignedIdentities/id-replica"
+SUBNET = f"{PLACE}/Microsoft.Network/virtualNetworks/vnet/subnets/groups"
+ZONE = f"{PLACE}/Microsoft.Network/privateDnsZones/aci-autoscaler.internal"
+TEMPLATE = f"""
+properties:
+  containers:
+  - name: server
+    properties:
+      image: 127.0.0.1:9/replica:0123abc
+      ports: [{{port: 8000}}]
+      resources: {{requests: {{cpu: 1.0, memoryInGB: 1.5}}}}
+  imageRegistryCredentials: [{{server: '127.0.0.1:9', identity: '{IDENTITY}'}}]
+  ipAddress: {{type: Private, ports: [{{port: 8000}}]}}
+  subnetIds: [{{id: '{SUBNET}'}}]
+identity: {{type: UserAssigned, userAssignedIdentities: {{'{IDENTITY}': {{}}}}}}
+"""
+CONFIG = "services: {examined: {template: replica.yaml, regions: [westeurope], replicas: {max: 4}}}\n"
+Doctor = Callable[..., dict[str, dict[str, Any]]]
+
+
+@pytest.fixture
+def doctor(azurite: Azurite, tmp_path: Path) -> Doctor:
+    """Runs `python -m scaler doctor --json` as a program of its own; gives its checks by name."""
+
+    def run(stand_in: StandIn, template: str = TEMPLATE, config: str = CONFIG, **env: str) -> dict[str, dict[str, Any]]:
+        (tmp_path / "replica.yaml").write_text(template)
+        (tmp_path / "autoscaler.yaml").write_text(config)
+        (tmp_path / "ca.pem").write_text(azurite.ca.read_text() + stand_in.ca.read_text())
+        environment = {
+            "PATH": os.environ["PATH"],
+            "SSL_CERT_FILE": str(tmp_path / "ca.pem"),
+            "AUTOSCALER_CONFIG": str(tmp_path / "autoscaler.yaml"),
+            "AUTOSCALER_DEPLOYMENT_ID": "doctor-test",
+            "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION,
+            "AUTOSCALER_RESOURCE_GROUP": GROUP,
+            "AUTOSCALER_TABLE_ENDPOINT": azurite.table,
+            "AUTOSCALER_ARM_ENDPOINT": stand_in.arm,
+            "AZURE_CLIENT_ID": "00000000-0000-4000-8000-00000000001d",
+            "REPLICA_TOKEN": "planted-secret",
+            "FRONT_ZONE": ZONE,
+            **stand_in.identity,
+            **env,
+        }
+        ran = subprocess.run(
+            [sys.executable, "-m", "scaler", "doctor", "--json"],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+        assert ran.returncode in (0, 1), ran.stderr
+        assert "planted-secret" not in ran.stdout + ran.stderr
+        told = json.loads(ran.stdout)
+        assert (ran.returncode == 0) == told["ok"]
+        assert all(c["remedy"] for c in told["checks"] if c["ok"] is False)
+        return {c["name"].removeprefix("examined: "): c for c in told["checks"]}
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def allowed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
+    with start_stand_in(tmp_path_factory.mktemp("arm"), *place(ROLES)) as running:
+        yield running
+
+
+def place(roles: Path) -> tuple[str, ...]:
+    return ("--subscription", SUBSCRIPTION, "--resource-group", GROUP, "--authorization", str(roles))
+
+
+def test_what_is_well_is_said_and_nothing_is_left_behind(doctor: Doctor, allowed: StandIn) -> None:
+    checks = doctor(allowed)
+    assert checks["rights to make and delete"]["detail"] == "make: allowed; delete: allowed"
+    wrong = {name for name, c in checks.items() if c["ok"] is False}
+    assert wrong == {"front", "image 127.0.0.1:9/replica:0123abc"}, "neither runs here"
+    assert checks["rights to make and delete"]["detail"] == "make: allowed; delete: allowed"
+    assert checks["subnet"]["detail"] == "groups, 10.90.1.0/24, delegated to container groups"
+    assert checks["state table"]["detail"].startswith("a row was written and removed; no tick of this service yet")
+    assert "ContainerGroups 0 of 100" in checks["quota in westeurope"]["detail"]
+    assert checks["clock"]["ok"] is True
+    assert doctor(allowed)["container groups"]["detail"] == "0 of ours, 0 of others that are left alone"
+
+
+@pytest.mark.verify
+@pytest.mark.parametrize(
+    ("role", "action", "check"),
+    [
+        ("groups", "containerGroups/read", "container groups"),
+        ("groups", "containerGroups/write", "rights to make and delete"),
+        ("groups", "containerGroups/delete", "rights to make and delete"),
+        ("identities", "userAssignedIdentities/assign/action", "rights to make and delete"),
+        ("subnets", "subnets/join/action", "rights to make and delete"),
+        ("subnets", "subnets/read", "subnet"),
+        ("regions", "locations/usages/read", "quota in westeurope"),
+        ("regions", "locations/capabilities/read", "what westeurope offers"),
+        ("records", "privateDnsZones/A/write", "record of the front"),
+    ],
+)
+def test_a_right_that_is_missing_is_named(doctor: Doctor, tmp_path: Path, role: str, action: str, check: str) -> None:
+    roles = json.loads(ROLES.read_text(encoding="utf-8"))
+    roles[role]["actions"] = [a for a in roles[role]["actions"] if not a.endswith(action)]
+    (tmp_path / "arm").mkdir()
+    (tmp_path / "roles.json").write_text(json.dumps(roles))
+    with start_stand_in(tmp_path / "arm", *place(tmp_path / "roles.json")) as lacking:
+        found = doctor(lacking)[check]
+    assert found["ok"] is False
+    assert action in found["detail"]
+
+
+@pytest.mark.verify
+@pytest.mark.parametrize(
+    ("changed", "check", "said"),
+    [
+        ({"template": TEMPLATE.replace("subnets/groups", "subnets/missing")}, "subnet", "ResourceNotFound"),
+        ({"template": TEMPLATE.replace("cpu: 1.0", "cpu: 40")}, "what westeurope offers", "at most 31 cores"),
+        ({"template": TEMPLATE.replace("cpu: 1.0", "gpu: {count: 1, sku: V100}, cpu: 1")}, "what westeurope offers",
+         "retired GPUs on Container Instances on 2025-07-14"),
+        ({"template": TEMPLATE.replace(":0123abc", ":latest")}, "image 127.0.0.1:9/replica:latest", "latest"),
+        ({"config": CONFIG.replace("max: 4", "max: 101")}, "quota in westeurope", "room for 100 more replicas"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_said_before_azure_says_it(
+    doctor: Doctor, allowed: StandIn, changed: dict[str, str], check: str, said: str
+) -> None:
+    found = doctor(allowed, **changed)[check]
+    assert found["ok"] is False
+    assert said in found["detail"]
+
+
+def test_a_private_front_with_public_replicas_is_said(doctor: Doctor, allowed: StandIn) -> None:
+    public = TEMPLATE.replace("Private", "Public").replace(f"  subnetIds: [{{id: '{SUBNET}'}}]\n", "")
+    found = doctor(allowed, template=public, FRONT_SUBNET=SUBNET)["subnet"]
+    assert (found["ok"], "the front is private" in found["detail"]) == (False, True)
+
+
+@pytest.mark.verify
+def test_without_azure_each_check_ends_and_says_so(doctor: Doctor, allowed: StandIn) -> None:
+    checks = doctor(
+        allowed, AUTOSCALER_ARM_ENDPOINT="https://127.0.0.1:9", AUTOSCALER_TABLE_ENDPOINT="https://127.0.0.1:9"
+    )
+    assert {c["ok"] for n, c in checks.items() if n in ("state table", "container groups", "clock")} == {False}
