@@ -137,15 +137,14 @@ class Answers(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        address = transport.get_extra_info("sockname")[0]
-        if address not in self.names:
-            type(self).names = json.loads(self.file.read_text())
-        self.name = self.names[address]
+        self.address = transport.get_extra_info("sockname")[0]
 
     def data_received(self, data: bytes) -> None:
-        now = time.time()
+        if self.address not in self.names:
+            type(self).names = json.loads(self.file.read_text())
+        name, now = self.names[self.address], time.time()
         said = {
-            "replica": self.name, "start_id": self.name, "sequence": int(now * 1000), "at": now, "phase": "ready",
+            "replica": name, "start_id": name, "sequence": int(now * 1000), "at": now, "phase": "ready",
             "in_flight": 2, "queued": 0, "capacity": 8, "arrivals_total": int(now), "completed_total": int(now) - 2,
             "failed_total": 0, "rejected_total": 0, "busy_seconds_total": now,
             "latency_s": {"p50": 0.02, "p95": 0.05, "p99": 0.09}, "cpu": 0.4, "memory_bytes": 4e8, "gpu": [],
@@ -244,10 +243,10 @@ def configuration(services: int, each: int) -> str:
 def shown(found: dict[int, dict[str, Any]]) -> Table:
     table = Table(title=f"A tick, median of {TICKS - 2}; limits for 1000 replicas: {LIMITS_S:g} s, {LIMIT_MB:g} MB")
     columns = (
-        "replicas", "seconds", "slowest", "first", "CPU s", "peak MB", "ms a replica", "lists", "scrapes", "table",
+        "replicas", "seconds", "slowest", "first", "CPU s", "MB", "ms each", "lists", "scrapes", "table",
     )  # fmt: skip
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for replicas, f in found.items():
         calls = f["calls"]
         table.add_row(
