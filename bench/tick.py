@@ -35,18 +35,17 @@ from tests.stand_in import ROOT, StandIn, start_stand_in
 
 SIZES = ((1, 10), (10, 10), (100, 10))  # services, replicas of each
 TICKS = 12
-PORT = 8000
 PLACES = ("", "b", "c", "d", "e")
 REGIONS = tuple(f"{region}{'@' + p if p else ''}" for p in PLACES for region in ("westeurope", "northeurope"))
-TEMPLATE = f"""
+TEMPLATE = """
 properties:
   containers:
     - name: model
       properties:
         image: example.azurecr.io/inference:1
-        ports: [{{port: {PORT}}}]
-        resources: {{requests: {{cpu: 1.0, memoryInGB: 1.5}}}}
-  ipAddress: {{type: Public, ports: [{{port: {PORT}}}]}}
+        ports: [{port: PORT}]
+        resources: {requests: {cpu: 1.0, memoryInGB: 1.5}}
+  ipAddress: {type: Public, ports: [{port: PORT}]}
 """
 LIMITS_S, LIMIT_MB = 5.0, 200.0
 
@@ -110,7 +109,7 @@ async def plant(scaler: Scaler, folder: Path, each: int) -> None:
                 template=managed.template.hash,
                 intended_at=now,
                 phase_at=now,
-                port=PORT,
+                port=managed.template.port,
             )
             names.setdefault(service, []).append(row)
     await asyncio.gather(*creates)
@@ -158,8 +157,8 @@ class Answers(asyncio.Protocol):
 async def answer(folder: Path) -> None:
     Answers.file = folder / "names.json"
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Answers, "0.0.0.0", PORT, backlog=2048)  # noqa: S104 - 127.64.0.0/16 all at once
-    print("ready", flush=True)
+    server = await loop.create_server(Answers, "0.0.0.0", 0, backlog=2048)  # noqa: S104 - 127.64.0.0/16 all at once
+    print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
@@ -170,7 +169,6 @@ def run(services: int, each: int) -> dict[str, Any]:
     """One size, with parts of its own."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        (folder / "replica.yaml").write_text(TEMPLATE)
         (folder / "autoscaler.yaml").write_text(configuration(services, each))
         for name in ("arm", "azurite"):
             (folder / name).mkdir()
@@ -185,7 +183,7 @@ def run(services: int, each: int) -> dict[str, Any]:
         )
         try:
             assert replicas.stdout is not None
-            assert replicas.stdout.readline().strip() == "ready", f"port {PORT} is in use"
+            (folder / "replica.yaml").write_text(TEMPLATE.replace("PORT", replicas.stdout.readline().strip()))
             with start_stand_in(folder / "arm", *options) as stand_in:
                 return measured(folder, azurite, stand_in, each)
         finally:
