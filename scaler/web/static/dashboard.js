@@ -1,5 +1,6 @@
 // The key lives in this variable alone: not in the address, not in storage, not in the page.
 let key = "";
+let live = false; // without a key too: where Entra ID stands before the app, it is the browser that is signed in
 let timer = 0;
 let now = 0; // by the clock of the app
 const cards = new Map();
@@ -97,17 +98,19 @@ async function again() {
   if (!document.hidden) {
     try { await show(); } catch (error) { say(error.message); wait = 15000; if (!cards.size || error.message.startsWith("401")) signedIn(false); }
   }
-  if (key) timer = setTimeout(again, wait);
+  if (live) timer = setTimeout(again, wait);
 }
 
 byId("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   key = byId("key").value || key;
+  live = true;
   byId("key").value = "";
   again();
 });
 byId("forget").addEventListener("click", () => {
   key = "";
+  live = false;
   clearTimeout(timer);
   cards.clear();
   byId("services").replaceChildren();
