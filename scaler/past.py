@@ -20,14 +20,16 @@ from scaler.ports import DrawnRow, Store
 
 HOUR_S, MINUTE_S = 3600.0, 60.0
 SETTLED_S = 300.0  # a tick may be recorded late; an hour counts as over only then
+FORMAT = 1
 LARGEST_BYTES = 1 << 20  # of one hour unpacked: a damaged row fills no memory
 T = TypeVar("T")
 
 log = logging.getLogger("scaler.past")
 
 
-class Point(Struct, frozen=True, kw_only=True):
-    """One tick, or one bin of ticks. Rates are a second; None is not known."""
+class Point(Struct, frozen=True, kw_only=True, array_like=True):
+    """One tick, or one bin of ticks. Rates are a second; None is not known. Packed hours hold these fields in this
+    order: a change of them is a new number of the format."""
 
     at: float
     desired: int | None = None
@@ -64,10 +66,10 @@ class _Decided(Struct, kw_only=True):
 
 
 class _Packed(Struct, array_like=True):
-    """An hour: a format number, and a tuple of values for each point."""
+    """An hour: a format number, and its points."""
 
     format: int
-    points: list[tuple[object, ...]]
+    points: list[Point]
 
 
 def point(row: DrawnRow) -> Point:
@@ -145,8 +147,7 @@ def merged(inside: Sequence[Point], at: float) -> Point:
 
 def packed(points: Sequence[Point]) -> bytes:
     """An hour of points, small."""
-    rows = [tuple(_short(getattr(p, name)) for name in Point.__struct_fields__) for p in points]
-    return zlib.compress(msgspec.msgpack.encode(_Packed(1, rows)))
+    return zlib.compress(msgspec.msgpack.encode(_Packed(FORMAT, list(points))))
 
 
 def unpacked(data: bytes) -> list[Point] | None:
@@ -154,12 +155,8 @@ def unpacked(data: bytes) -> list[Point] | None:
     try:
         opened = zlib.decompressobj().decompress(data, LARGEST_BYTES)
         rows = msgspec.msgpack.decode(opened, type=_Packed)
-        if rows.format != 1:
-            return None
-        names = Point.__struct_fields__
-        found = [dict(zip(names, row, strict=True)) for row in rows.points]
-        return msgspec.convert(found, list[Point])
-    except (zlib.error, msgspec.MsgspecError, ValueError):
+        return rows.points if rows.format == FORMAT else None
+    except (zlib.error, msgspec.MsgspecError):
         return None
 
 
@@ -180,14 +177,10 @@ def _read(data: bytes, kind: type[T]) -> T | None:
         return None
 
 
-def _short(value: object) -> object:
-    return round(value, 4) if isinstance(value, float) else value
-
-
 def _most(values: Iterable[int | None]) -> int | None:
     return max((v for v in values if v is not None), default=None)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [v for v in values if v is not None]
-    return sum(known) / len(known) if known else None
+    return round(sum(known) / len(known), 4) if known else None

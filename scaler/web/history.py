@@ -57,11 +57,12 @@ class History:
         coarse = step_s >= MINUTE_S
         hours = range(int(since // HOUR_S), int(until // HOUR_S) + 1)
         async with self._turns[service]:
-            found = await self._over(store, service, [h for h in hours if over(h, now)], coarse=coarse)
             open_from = (newest_over(now) + 1) * HOUR_S
-            if until >= open_from:
-                live = await self._ticks(store, service, open_from, now)
-                found += minutes(live) if coarse else live
+            live, found = await asyncio.gather(
+                self._ticks(store, service, open_from, now) if until >= open_from else _nothing(),
+                self._over(store, service, [h for h in hours if over(h, now)], coarse=coarse),
+            )
+        found += minutes(live) if coarse else live
         return [p for p in found if since <= p.at <= until]
 
     async def _over(self, store: Store, service: str, hours: Sequence[int], *, coarse: bool) -> list[Point]:
@@ -101,6 +102,10 @@ class History:
         self._hours[key] = points
         while len(self._hours) > HOURS_KEPT:
             self._hours.popitem(last=False)
+
+
+async def _nothing() -> list[Point]:
+    return []
 
 
 def _runs(hours: Sequence[int]) -> list[range]:

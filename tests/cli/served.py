@@ -39,7 +39,7 @@ def _keyed(inner: ASGIApp, open_paths: tuple[str, ...]) -> ASGIApp:
 
     async def outer(scope: Scope, receive: Receive, send: Send) -> None:
         keys = [v.decode() for k, v in scope.get("headers", []) if k == b"x-functions-key"]
-        if scope["type"] == "http" and keys != [KEY] and scope["path"] not in open_paths:
+        if scope["type"] == "http" and keys != [KEY] and not {scope["path"], "*"} & set(open_paths):
             await send({"type": "http.response.start", "status": 401, "headers": []})
             await send({"type": "http.response.body", "body": b""})
             return

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from scaler.errors import Unavailable
 from scaler.template import Template
 from tests.cli.served import KEY, Served, serve
 from tests.scaler.ticking import TEMPLATE
@@ -160,3 +161,32 @@ def test_versions_are_listed_and_the_one_before_is_gone_back_to(page: Any, serve
     page.click("#confirm-send")
     wanted = "hash => document.querySelector('#iris details').textContent.includes(hash + ' (wanted)')"
     page.wait_for_function(wanted, arg=first.hash)
+
+
+def test_a_condition_is_shown_with_what_to_do_and_costs_against_their_budget(page: Any, served: Served) -> None:
+    served.scaler = scaler_of(served.world, WEEK)
+    served.tick(times=40)
+    served.world.faults.add("list", Unavailable("no answer"), times=None)
+    served.tick()
+    show(page)
+    condition = page.inner_text("#iris .condition")
+    told = served.world.store.rows["iris"]["service"].value
+    assert "doctor" in condition
+    assert "blind" in condition
+    assert told.because in page.inner_text("#iris .because")
+    money = page.inner_text("#iris .money")
+    for word in ("cost today", "this month", "of 60 EUR", "month forecast", "cold start"):
+        assert word in money, money
+    page.wait_for_selector("#iris .whynot li")
+
+
+def test_where_the_platform_lets_one_in_no_key_is_needed(chromium: Any) -> None:
+    with serve(open_paths=("*",)) as made:
+        made.tick()
+        page = chromium.new_page()
+        page.goto(f"{made.url}/api/dashboard")
+        page.click("#show")
+        page.wait_for_selector("section svg")
+        page.click("#forget")
+        page.wait_for_selector("section", state="detached")
+        page.close()
