@@ -2,12 +2,14 @@
 # make up   [CONFIG=file.yaml] the same system, kept running until Ctrl-C
 # make sim  [SEEDS=2000|SEED=n] whole days of the tick against a world of faults; SEED replays one
 # make test · make verify · make check · make clean
+# make cover                   branch coverage of the pure core
+# make mutate [MODULES="decide budget"]   faults planted in the pure core, one at a time: which does no test see?
 SHELL := /bin/sh
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down sim test verify check clean
+.PHONY: help setup demo up down sim test verify cover mutate check clean
 MAKEFLAGS += --no-print-directory
 
 help:
@@ -34,6 +36,12 @@ test: setup
 
 verify: setup
 	@exec $(VENV) -m pytest -q -m "verify or azcli" -o timeout=900 $(ARGS)
+
+cover: setup
+	@$(VENV) -m tests.cover
+
+mutate: setup
+	@$(VENV) -m tests.mutate $(MODULES)
 
 check: setup
 	@$(VENV) -m ruff check .

@@ -23,7 +23,7 @@ from scaler.config import Budget
 from scaler.model import Cost
 
 DAYS_KEPT = 28  # whole days that the forecast of the month leans on: four of each weekday
-LONGEST_GAP_DAYS = 40  # a gap longer than this is charged as this: beyond it no day or month is open any more
+LONGEST_GAP_DAYS = 40  # of a longer gap only so much is charged: beyond it no day or month is open any more
 DELETED_WITHIN_S = 60.0  # a replica is charged for so long after its drain deadline: two ticks and the delete
 HOUR_S = 3600.0
 
@@ -92,11 +92,8 @@ def charged(spend: Spend | None, prices: Prices, at: float, billed: int) -> Spen
     today = _day_of(at, prices.timezone)
     if spend is None:
         return Spend(since=at, at=at, billed=billed, day=today)
-    if at <= spend.at or today < spend.day:
-        return _with(spend, at=at, billed=billed)
-    count = max(spend.billed, billed)
-    since = max(spend.at, at - LONGEST_GAP_DAYS * 24 * HOUR_S)
-    for day in range(max(spend.day, today - LONGEST_GAP_DAYS - 1), today + 1):
+    count, since = max(spend.billed, billed), spend.at
+    for day in range(max(spend.day, today - LONGEST_GAP_DAYS), today + 1):
         spend = _entered(spend, day, prices.timezone)
         span_s = min(at, _midnight(day + 1, prices.timezone)) - max(since, _midnight(day, prices.timezone))
         money = count * prices.replica_hour * max(0.0, span_s) / HOUR_S
@@ -189,7 +186,7 @@ def month_forecast(spend: Spend, prices: Prices, at: float) -> float:
     begins, ends = _midnight(spend.day, prices.timezone), _midnight(spend.day + 1, prices.timezone)
     watched_s = max(at - max(begins, spend.since), prices.reserve_s)
     pace = spend.today / watched_s * 24 * HOUR_S
-    rest = max(0.0, ends - at) / (ends - begins) * _expected(spend, spend.day, pace)
+    rest = (ends - max(at, begins)) / (ends - begins) * _expected(spend, spend.day, pace)
     coming = range(spend.day + 1, _next_month(spend.day))
     return spend.month + rest + math.fsum(_expected(spend, day, pace) for day in coming)
 

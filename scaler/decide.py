@@ -25,7 +25,7 @@ from scaler.budget import Prices, Size, Spend
 from scaler.config import Service, Target
 from scaler.errors import BadSetting
 from scaler.leadtime import lead_time_s, remember
-from scaler.model import Decision, Observation, Pin, Step
+from scaler.model import Beside, Decision, Observation, Pin, Step
 from scaler.schedule import Period, Schedule, compile_schedule, period_at
 from scaler.signals import Proposal, Rates, proposals, signal_name
 from scaler.spares import spares
@@ -121,8 +121,9 @@ def decide(policy: Policy, state: State, observation: Observation) -> tuple[Deci
     before = seen.ready + seen.starting if state.desired is None else state.desired
     spend = _charged(policy, state, seen)
     trail = _Trail(before)
+    own = proposals(policy.target, policy.signals, seen, _rates(seen, service_s))
     foreseen = _foreseen(policy, learned, seen, service_s, starts_s)
-    known = _demand(trail, policy, seen, service_s, foreseen)
+    known = _demand(trail, seen, own, foreseen)
     if policy.spares and known and not foreseen:
         _spares(trail, policy, seen)
     demand = trail.count
@@ -147,6 +148,7 @@ def decide(policy: Policy, state: State, observation: Observation) -> tuple[Deci
         off=off,
         opens_at=period.end if off and math.isfinite(period.end) else None,
         wakes=period.wakes or not off,
+        beside=_beside(own, trail.count),
         cost=budget.cost(spend, policy.prices, seen.at) if spend and policy.prices else None,
     )
     after = State(
@@ -225,12 +227,14 @@ def _foreseen(
     return ahead.proposals(learned, seen, terms, starts_s)
 
 
-def _demand(
-    trail: _Trail, policy: Policy, seen: Observation, service_s: float | None, foreseen: tuple[Proposal, ...]
-) -> bool:
-    """Let every signal propose and take the largest; tells whether all of them were known."""
+def _rates(seen: Observation, service_s: float | None) -> Rates:
     arrivals_per_s = seen.arrivals / seen.window_s if seen.arrivals is not None and seen.window_s > 0 else None
-    found = proposals(policy.target, policy.signals, seen, Rates(arrivals_per_s=arrivals_per_s, service_s=service_s))
+    return Rates(arrivals_per_s=arrivals_per_s, service_s=service_s)
+
+
+def _demand(trail: _Trail, seen: Observation, found: tuple[Proposal, ...], foreseen: tuple[Proposal, ...]) -> bool:
+    """Take the largest of what the signals propose, and the forecast in place of those that count requests; tells
+    whether all of them were known."""
     if foreseen:
         found = (*(p for p in found if p.signal not in COUNTING), *foreseen)
     known = seen.data == "fresh" and all(p.count is not None for p in found)
@@ -262,6 +266,22 @@ def _service_time(before: float | None, seen: Observation) -> float | None:
         return before
     now = seen.in_flight * seen.window_s / seen.completed
     return now if before is None else before + SERVICE_TIME_WEIGHT * (now - before)
+
+
+def _beside(found: tuple[Proposal, ...], desired: int) -> tuple[Beside, ...]:
+    """One replica fewer and one more: how full they would be now."""
+    largest = max((p for p in found if p.load is not None), key=lambda p: p.load or 0.0, default=None)
+    return tuple(_fullness(count, largest) for count in (desired - 1, desired + 1) if count >= 0)
+
+
+def _fullness(count: int, largest: Proposal | None) -> Beside:
+    if largest is None or largest.load is None:
+        return Beside(count=count, use=None, because=f"{replicas(count)}: how full is not known")
+    if count == 0:
+        because = f"No replica: {largest.load:.4g} replicas' worth of {largest.signal} would find none"
+        return Beside(count=0, use=None, because=because)
+    use = largest.load / count
+    return Beside(count=count, use=use, because=f"{replicas(count)}: {use:.0%} of what they carry ({largest.signal})")
 
 
 def _what_is_missing(seen: Observation) -> str:

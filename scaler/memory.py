@@ -16,12 +16,14 @@ from scaler.decide import State
 from scaler.happened import Happened, Rolled, view, waiting
 from scaler.happened import happened as news_of
 from scaler.model import Condition, Decision, Observation, Phase, Replica
+from scaler.plan import ACTIVE
 from scaler.ports import Stored
 from scaler.starts import Start
 from scaler.tally import Tally
 from scaler.ticked import Courier
 
 POOL_FAILURE, POOL = "StandbyPool", "standby pool"  # a code, and what waits then
+NO_ROOM = frozenset({"quota", "no_capacity"})  # causes that say how many Azure lets us have
 BACKOFF_FIRST_S = 15.0
 BACKOFF_LONGEST_S = 600.0
 MOST_SHOWN = 20  # things that happened; what holds is always shown
@@ -105,6 +107,13 @@ def _blamed(replica: Replica) -> str:
 def waits(backoff: Mapping[str, Backoff], key: str, now: float) -> bool:
     """Whether nothing may be created in this region, or from this template, now."""
     return key in backoff and now < backoff[key].until
+
+
+def room(backoff: Mapping[str, Backoff], regions: Sequence[str], replicas: Sequence[Replica], now: float) -> int | None:
+    """The most replicas that Azure lets us have now: those there are, while every region said that it has no room for
+    more; None where nobody said so."""
+    full = regions and all(waits(backoff, r, now) and cause(backoff[r].code) in NO_ROOM for r in regions)
+    return sum(r.phase in ACTIVE for r in replicas) if full else None
 
 
 def conditions(

@@ -71,6 +71,15 @@ class Step(Struct, frozen=True, kw_only=True):
     because: str
 
 
+class Beside(Struct, frozen=True, kw_only=True):
+    """What a count beside the decided one would mean: ``use`` is how much of what those replicas carry the signal that
+    needs most would take (1 is all of it), None where that is not known or there would be no replica."""
+
+    count: int
+    use: float | None
+    because: str
+
+
 class Cost(Struct, frozen=True, kw_only=True):
     """What a service's replicas cost, in ``currency``, for local days and months: so far, what the month is forecast to
     come to, and the budget's limits (None: no such limit). ``warning`` says what of the budget is nearly spent."""
@@ -101,6 +110,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     off: bool = False
     opens_at: float | None = None
     wakes: bool = True  # whether a request at zero may start a replica now; false only while off
+    beside: tuple[Beside, ...] = ()  # one replica fewer, one more
     cost: Cost | None = None  # None: no budget is configured, or nobody knows what a replica costs
 
 

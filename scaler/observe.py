@@ -14,6 +14,19 @@ The ways of a replica, as seen (``plan`` adds the ways that we want):
 
 Where Azure's list failed, nothing is concluded from absence. Where no replica answers, nothing from silence. A list
 lags and leaves out: what it says of coming and going holds only when a GET of that group says the same.
+
+How far each of them, and the service, is known (zero is a value; absence never is):
+
+    a replica   fresh    it answered now, so its counts are as they are
+                stale    silent, for less than it takes to be given up: it still serves, as far as we know
+                blind    silent for longer: nothing is known of it; it drains if its neighbours answer
+                (none)   it is not to serve yet, or no more: nothing is asked of it, and it hides nothing
+    the service fresh    every ready or draining replica answered, and the front is not silent
+                partial  some answered: what they say may raise the count, and never lowers it
+                stale    all answered and the front is silent: what waits at zero is not known; nor does it lower it
+                blind    none answered, or there is neither a list nor an answer: the count stays
+
+Whatever the state, floors, caps, off periods, pins, budget, quota and max hold.
 """
 
 from __future__ import annotations
@@ -345,16 +358,22 @@ def _held(before: Front | None, now: Front | None) -> tuple[float, int]:
     return (now.expired_total - before.expired_total) + (now.waiting - before.waiting), now.waiting
 
 
+def replica_data(replica: Replica, at: float, unhealthy_after_s: float) -> Data | None:
+    """How far one replica is known, by its row as ``look`` left it at ``at``; None where nothing is asked of it."""
+    if replica.phase not in (Phase.READY, Phase.DRAINING):
+        return None
+    if replica.silent_since is None:
+        return "fresh"
+    return "stale" if at - replica.silent_since < unhealthy_after_s else "blind"
+
+
 def quality(seen: Seen, replicas: Sequence[Replica]) -> Data:
-    """How far the numbers can be trusted: ``fresh`` all ready replicas answered, ``partial`` some, ``blind`` none, or
-    no list; ``stale`` the front fell silent, so nobody knows what waits at zero."""
+    """How far the service is known: see the table above."""
     serving = [r for r in replicas if r.phase in (Phase.READY, Phase.DRAINING)]
-    answered = [r for r in serving if r.name in seen.stats]
-    if seen.groups is None and not answered:
+    answered = sum(r.name in seen.stats for r in serving)
+    if not answered and (serving or seen.groups is None):
         return "blind"
-    if serving and not answered:
-        return "blind"
-    if len(answered) < len(serving):
+    if answered < len(serving):
         return "partial"
     if seen.front is not None and seen.at - seen.front.at > FRONT_SILENT_S:
         return "stale"

@@ -24,7 +24,7 @@ from scaler.errors import Conflict, Unavailable
 from scaler.happened import Rolled
 from scaler.looking import Shared
 from scaler.managed import Managed, World
-from scaler.memory import POOL, Backoff, Memory, conditions, next_backoff, recall, told_of, waits
+from scaler.memory import POOL, Backoff, Memory, conditions, next_backoff, recall, room, told_of, waits
 from scaler.model import Condition, Decision, Group, Observation, Phase, Replica
 from scaler.past import pack_newest
 from scaler.ports import Calls, Changes, DecisionRow, RolloutRow, ServiceRow, Stored
@@ -126,7 +126,7 @@ class ServiceTick:
             memory_bytes=self.managed.template.memory_bytes if self.managed.template else None,
             signals=signals,
             pin=self.stored.pin,
-            quota=None,
+            quota=room(memory.backoff if memory else {}, self.managed.service.regions, fleet.replicas, self.now),
         )
         self.observed = observed
         state = memory.state if memory else initial_state(self.managed.policy)

@@ -17,11 +17,12 @@ from scaler.model import Observation
 
 
 class Proposal(Struct, frozen=True, kw_only=True):
-    """The replicas that one signal alone would ask for; None: it cannot know."""
+    """The replicas that one signal alone would ask for; None: it cannot know. ``load`` is the same before rounding."""
 
     signal: str
     count: int | None
     because: str
+    load: float | None = None
 
 
 class Rates(Struct, frozen=True, kw_only=True):
@@ -107,10 +108,10 @@ def _outside(name: str, share: float, seen: Observation) -> Proposal:
 
 def _carried(name: str, load: float, per_replica: float, what: str) -> Proposal:
     # A hair below the next whole replica is rounding, not load: 0.1 * 3 / 0.1 must be three.
-    count = math.ceil(max(0.0, load) / per_replica - 1e-9)
-    return Proposal(
-        signal=name, count=count, because=f"{load:.4g} {what}, {per_replica:g} per replica, need {_replicas(count)}"
-    )
+    needed = max(0.0, load) / per_replica
+    count = math.ceil(needed - 1e-9)
+    because = f"{load:.4g} {what}, {per_replica:g} per replica, need {_replicas(count)}"
+    return Proposal(signal=name, count=count, because=because, load=needed)
 
 
 def _unknown(name: str, what: str) -> Proposal:

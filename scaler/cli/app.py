@@ -146,6 +146,7 @@ def unpin(
 def explain(
     service: Service,
     at: Annotated[str | None, typer.Option(help="2026-03-01T14:05:00+01:00, or HH:MM of today.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Exit 1 unless its record gives it again.")] = False,
     as_json: Json = False,
 ) -> None:
     """Why so many, now or at a time: every step, and what was observed."""
@@ -154,6 +155,8 @@ def explain(
 
     body = client().get("services", service, "explain", at=None if at is None else instant_text(at))
     show.told(body, as_json=as_json, view=None if as_json else show.explanation(body))
+    if verify and not body["decision"]["reproduced"]:
+        raise typer.Exit(NO)
 
 
 @app.command()

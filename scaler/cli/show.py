@@ -180,6 +180,7 @@ def explanation(body: Json) -> RenderableType:
     parts += why_not(decision["alternatives"])
     if decision["steps"]:
         parts.append(steps(decision["steps"]))
+    parts += [f"instead {plain(one['because'])}" for one in decision["beside"]]
     if decision["shadow"]:
         wanted = decision["shadow"]
         parts.append(f"the shadow policy wanted {wanted['desired']}: {plain(wanted['because'])}")

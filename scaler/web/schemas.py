@@ -48,6 +48,7 @@ SCHEMAS: Json = {
     "Problem": _object(type=TEXT, title=TEXT, status={"type": "integer"}, detail=TEXT),
     "Step": _object(name=TEXT, before=COUNT, after=COUNT, because=TEXT),
     "Alternative": _object(replicas=COUNT, step=_or_null(TEXT), because=TEXT),
+    "Beside": _object(count=COUNT, use=_or_null({"type": "number", "minimum": 0}), because=TEXT),
     "Counts": _object(ready=COUNT, starting=COUNT, draining=COUNT),
     "Condition": _object(
         name={"enum": sorted(KINDS)},
@@ -67,6 +68,7 @@ SCHEMAS: Json = {
         phase_at=TIME,
         ready_at=_or_null(TIME),
         silent_since=_or_null(TIME),
+        data={"enum": ["fresh", "stale", "blind", None]},
         because=TEXT,
     ),
     "Cost": _object(
@@ -206,6 +208,7 @@ SCHEMAS |= {
         front=_or_null(ANY_OBJECT),
         starts=_ref("Starts"),
         conditions=_list(_ref("Condition")),
+        beside=_list(_ref("Beside")),
         cost=_or_null(_ref("Cost")),
         schedule=_object(timezone=TEXT, rules=COUNT),
     ),
@@ -218,6 +221,7 @@ SCHEMAS |= {
         opens_at=_or_null(TIME),
         observation=_or_null(ANY_OBJECT),
         conditions=_list(ANY_OBJECT),
+        beside=_list(_ref("Beside")),
         cost=_or_null(_ref("Cost")),
         shadow=_or_null(_ref("Shadow")),
         reproduced=_or_null(FLAG),

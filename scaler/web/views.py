@@ -17,6 +17,7 @@ from scaler.alternatives import alternatives
 from scaler.config import Service
 from scaler.foresight import Foresight
 from scaler.model import Condition, Decision, Observation, Phase, Pin, Replica
+from scaler.observe import replica_data
 from scaler.ports import DecisionRow, Stored
 from scaler.recompute import is_reproduced
 from scaler.schedule import Period
@@ -64,7 +65,10 @@ def service_view(name: str, service: Service, stored: Stored, now: float) -> Jso
         "alternatives": alternatives_view(decision),
         "bounds": {"min": service.replicas.min, "max": service.replicas.max},
         "replicas": counts(stored.replicas),
-        "fleet": [replica_view(r) for r in sorted(stored.replicas, key=lambda r: (r.intended_at, r.name))],
+        "fleet": [
+            replica_view(r, service, row.at if row else now)
+            for r in sorted(stored.replicas, key=lambda r: (r.intended_at, r.name))
+        ],
         "pin": pin_view(pin) if pin else None,
         "off": row.off if row else False,
         "opens_at": iso(row.opens_at) if row else None,
@@ -73,6 +77,7 @@ def service_view(name: str, service: Service, stored: Stored, now: float) -> Jso
         "front": msgspec.to_builtins(stored.front) if stored.front else None,
         "starts": starts_view(memory.starts),
         "conditions": [condition_view(c) for c in memory.conditions],
+        "beside": msgspec.to_builtins(decision.beside) if decision else [],
         "cost": msgspec.to_builtins(decision.cost) if decision else None,
         "schedule": {"timezone": service.schedule.timezone, "rules": len(service.schedule.rules)},
     }
@@ -119,8 +124,8 @@ def folded(phases: Mapping[str, int]) -> dict[str, int]:
     }
 
 
-def replica_view(replica: Replica) -> Json:
-    """One replica of the fleet."""
+def replica_view(replica: Replica, service: Service, at: float) -> Json:
+    """One replica of the fleet, as the tick at ``at`` saw it."""
     return {
         "name": replica.name,
         "phase": replica.phase.value,
@@ -131,6 +136,7 @@ def replica_view(replica: Replica) -> Json:
         "phase_at": iso(replica.phase_at),
         "ready_at": iso(replica.ready_at),
         "silent_since": iso(replica.silent_since),
+        "data": replica_data(replica, at, service.unhealthy_after_s),
         "because": replica.because,
     }
 
@@ -253,6 +259,7 @@ def explained_view(row: DecisionRow) -> Json:
         "opens_at": iso(decision.opens_at) if decision else None,
         "observation": msgspec.to_builtins(observation) if observation else None,
         "conditions": loads(row.conditions, []),
+        "beside": msgspec.to_builtins(decision.beside) if decision else [],
         "cost": msgspec.to_builtins(decision.cost) if decision else None,
         "shadow": shadow_view(shadow) if shadow else None,
         "reproduced": is_reproduced(row),

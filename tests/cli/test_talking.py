@@ -68,6 +68,8 @@ def test_explain_tells_the_decision_of_a_time(served: Served, scaler: Run) -> No
     told = json.loads(scaler("explain", "iris", "--at", "2099-01-01T00:00:00+00:00", "--json").stdout)
     shown = scaler("explain", "iris")
     assert told["decision"]["because"] in shown.stdout.replace("\n", " ")
+    verified = scaler("explain", "iris", "--verify")
+    assert (verified.exit_code, "the same" in verified.stdout) == (0, True)
     nothing = scaler("explain", "iris", "--at", "2001-01-01")
     assert (nothing.exit_code, "No decision" in nothing.stderr) == (1, True)
     assert scaler("explain", "iris", "--at", "teatime").exit_code == 2

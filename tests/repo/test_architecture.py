@@ -5,33 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.core import CORE
+
 ROOT = Path(__file__).resolve().parents[2]
-CORE = (
-    "model",
-    "config",
-    "errors",
-    "signals",
-    "leadtime",
-    "schedule",
-    "budget",
-    "decide",
-    "shadow",
-    "recompute",
-    "observe",
-    "conditions",
-    "rollout",
-    "starts",
-    "allowance",
-    "cadence",
-    "spares",
-    "plan",
-    "memory",
-    "tally",
-    "happened",
-    "yaml12",
-    "template",
-    "template_check",
-    "template_values",
+PURE = (
+    *CORE,
     *(f"replay/{p.stem}" for p in (ROOT / "scaler/replay").glob("*.py")),
     *(f"peers/{p.stem}" for p in (ROOT / "scaler/peers").glob("*.py")),
 )
@@ -72,7 +50,7 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("module", CORE)
+@pytest.mark.parametrize("module", PURE)
 def test_the_core_is_pure(module: str) -> None:
     names = imported(ROOT / "scaler" / f"{module}.py")
     tops = {n.partition(".")[0] for n in names}

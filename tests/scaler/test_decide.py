@@ -234,6 +234,36 @@ def test_a_limit_that_changes_nothing_is_not_named() -> None:
     assert (decision.desired, decision.limited_by) == (3, None)
 
 
+# -- beside it
+
+
+def test_a_decision_says_how_full_one_fewer_and_one_more_would_be() -> None:
+    decision = Watch(policy(target={"concurrency": 4, "requests_per_second": 10}), ready=2).tick(
+        in_flight=8.0, arrivals=15 * 45.0
+    )
+    assert decision.desired == 5
+    fewer, more = decision.beside
+    assert (fewer.count, fewer.use, more.count, more.use) == (4, 1.125, 6, 0.75)
+    assert fewer.because == "4 replicas: 112% of what they carry (requests_per_second)"
+
+
+def test_beside_none_there_is_only_one_more() -> None:
+    (more,) = Watch(policy()).tick().beside
+    assert (more.count, more.use) == (1, 0.0)
+
+
+def test_no_replica_has_no_fullness() -> None:
+    fewer, _ = Watch(policy(), ready=1).tick(in_flight=2.0).beside
+    assert (fewer.count, fewer.use) == (0, None)
+    assert fewer.because == "No replica: 0.5 replicas' worth of concurrency would find none"
+
+
+def test_what_is_not_known_is_not_said_to_be_full_or_empty() -> None:
+    fewer, more = Watch(policy(), ready=2).tick(in_flight=None).beside
+    assert (fewer.use, more.use) == (None, None)
+    assert more.because == "3 replicas: how full is not known"
+
+
 # -- state and settings
 
 

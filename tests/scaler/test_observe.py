@@ -18,6 +18,7 @@ from scaler.observe import (
     look,
     measure,
     observation,
+    replica_data,
 )
 from scaler.observe import quality as quality_of
 from tests.builders import NOW, detail, front, group, replica, seen, stats
@@ -276,3 +277,12 @@ def test_an_observation_sums_replicas_and_averages_shares() -> None:
     assert (seen_.in_flight, seen_.utilization) == (12, 0.75)
     assert seen_.signals == {"jobs": None}
     assert seen_.data == "partial"
+
+
+def test_how_far_a_replica_is_known() -> None:
+    ready = replica("a", P.READY)
+    assert replica_data(ready, NOW, 60.0) == "fresh"
+    silent = replace(ready, silent_since=NOW - 59.0)
+    assert replica_data(silent, NOW, 60.0) == "stale"
+    assert replica_data(replace(silent, phase=P.DRAINING), NOW + 1.0, 60.0) == "blind"
+    assert [replica_data(replica("a", p), NOW, 60.0) for p in P if p not in (P.READY, P.DRAINING)] == [None] * 4

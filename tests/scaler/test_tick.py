@@ -216,6 +216,21 @@ async def test_a_region_that_has_room_again_is_taken_again_before_the_next_one()
     assert regions == ["northeurope", "westeurope", "westeurope"]
 
 
+async def test_no_room_anywhere_is_a_ceiling_with_a_name_until_there_is_room() -> None:
+    ticking = Ticking()
+    ticking.world.fleet.capacity["westeurope"] = ticking.world.fleet.capacity["northeurope"] = 1
+    await ticking.pin(3)
+    limits = []
+    for _ in range(12):
+        report = await ticking.tick()
+        assert report.decision is not None
+        limits.append((report.decision.desired, report.decision.limited_by))
+    assert limits[0] == (3, "pin")
+    assert (2, "quota") in limits
+    ticking.world.fleet.capacity["northeurope"] = 5
+    await ticking.ticks_until(Phase.READY, 3, most=60)
+
+
 async def test_a_refused_image_is_tried_more_and_more_rarely() -> None:
     ticking = Ticking()
     error = Refused("The image is not accessible.", code="InaccessibleImage")
