@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scaler.alternatives import alternatives
 from scaler.config import load
 from scaler.decide import decide, initial_state, policy_of
-from scaler.model import Observation, Pin
+from scaler.model import Decision, Observation, Pin, Step
 
 POLICY = policy_of(
     load("services: {iris: {replicas: {min: 1, max: 6}, target: {concurrency: 4}}}", "a.yaml").services["iris"],
@@ -69,3 +69,35 @@ def test_there_is_always_an_answer_about_the_right_counts(ticks: list[tuple[floa
         counts = [a.replicas for a in alternatives(decision)]
         assert counts == [n for n in (decision.desired - 1, decision.desired + 1) if n >= 0]
         assert all(a.because.endswith(".") for a in alternatives(decision))
+
+
+def step(name: str, before: int, after: int, because: str) -> Step:
+    return Step(name=name, before=before, after=after, because=because)
+
+
+SCALES = (
+    "cheapest for the next 120 s, in replica seconds: 1 would cost 60 of rent and 90 of lateness; "
+    "2 would cost 120 of rent and 10 of lateness; 3 would cost 180 of rent and 0 of lateness"
+)
+
+
+def test_counts_that_were_weighed_are_told_by_the_scales() -> None:
+    decision = Decision(desired=2, limited_by=None, because="2 replicas.", steps=(step("forecast", 1, 2, SCALES),))
+    fewer, more = alternatives(decision)
+    assert (
+        fewer.because
+        == "would save 60 of rent and cost 80 more of lateness, in replica seconds over the next lead time."
+    )
+    assert (
+        more.because
+        == "would save 10 of lateness and cost 60 more of rent, in replica seconds over the next lead time."
+    )
+
+
+def test_counts_that_nothing_speaks_about_are_said_to_be_so() -> None:
+    kept = Decision(desired=2, limited_by=None, because="2 replicas: nothing.", steps=(step("blind", 2, 2, "held"),))
+    fewer, more = alternatives(kept)
+    assert (fewer.step, fewer.because) == (None, "is below what ran before: 2 replicas: nothing.")
+    assert more.step == "blind"
+    alone = alternatives(Decision(desired=0, limited_by=None, because="No replica."))
+    assert [(a.replicas, a.step, a.because) for a in alone] == [(1, None, "is more than anything asks for.")]

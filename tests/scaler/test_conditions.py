@@ -133,3 +133,11 @@ def test_what_holds_keeps_its_beginning_and_what_happened_is_shown_for_a_while()
     assert set(shown(before=[happened("vanished", NOW - 899, about="b")])) == {"vanished"}
     assert shown(before=[happened("vanished", NOW - 900, about="b")]) == {}
     assert shown(before=[old]) == {}
+
+
+def test_a_replica_that_still_starts_is_shown_with_what_azure_says_is_wrong() -> None:
+    row = replica("a", Phase.STARTING)
+    told = {"a": detail("a", events=("Failed: could not pull image x",))}
+    view = seen([row], details=told)
+    found = memory.conditions((), look(view, LIMITS), {}, view, [])
+    assert [(c.name, c.about) for c in found] == [("image_pull", "a")]

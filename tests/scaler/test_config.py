@@ -45,6 +45,10 @@ def test_a_good_file_gives_typed_values_and_defaults() -> None:
             "services: {iris: {rollout: {surge: 0}, replicas: {max: 1}}}",
             "f.yaml: services.iris.rollout.surge: with surge 0 and max 1",
         ),
+        (
+            "services: {iris: {standby_pool: {pool: here, profile: there}}}",
+            "f.yaml: services.iris.standby_pool.pool: 'here' is no resource id of a Microsoft.StandbyPool",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_with_file_path_and_expectation(text: str, says: str) -> None:

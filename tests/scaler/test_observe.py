@@ -105,6 +105,14 @@ def test_a_start_that_azure_calls_failed_is_given_up_at_once() -> None:
     assert fleet.conditions[0].name == "start_failed"
 
 
+def test_a_start_that_failed_over_its_image_says_so_and_one_of_no_known_cause_only_that() -> None:
+    for event, code in (("Failed: could not pull image x", "InaccessibleImage"), ("Pulling: image x", "StartFailed")):
+        listed = {"a": group("a", provisioning_state="Failed")}
+        told = {"a": detail("a", state="Failed", events=(event,))}
+        view = seen([replica("a", P.STARTING)], groups=listed, details=told)
+        assert look(view, LIMITS).failures[0].failure == code
+
+
 def test_a_start_that_failed_for_want_of_capacity_says_so() -> None:
     view = seen(
         [replica("a", P.STARTING)],

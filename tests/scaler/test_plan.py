@@ -176,6 +176,13 @@ def test_a_draining_replica_of_an_old_version_is_not_taken_back() -> None:
     assert did(planned(1, *rows, view=sight(stats("a", phase="draining")))) == [("Create", "new-0")]
 
 
+def test_a_draining_replica_that_fell_silent_goes_before_its_deadline() -> None:
+    row = replica("a", P.DRAINING, phase_at=NOW - 61, silent_since=NOW - 60)
+    assert phases(planned(0, row, view=sight())) == {"a": "deleting"}
+    young = replica("a", P.DRAINING, phase_at=NOW - 59, silent_since=NOW - 100)
+    assert phases(planned(0, young, view=sight())) == {"a": "draining"}
+
+
 # ---------------------------------------------------------------- for every fleet
 
 ANY_REPLICA = st.builds(

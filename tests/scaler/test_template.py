@@ -363,3 +363,25 @@ def test_without_values_a_template_is_checked_with_its_names_open() -> None:
     assert read.warnings == (
         "replica.yaml: filled in by settings of the function app: TEMPLATE_IDENTITY, TEMPLATE_IMAGE, TEMPLATE_PASSWORD",
     )
+
+
+def test_a_system_identity_goes_through_without_what_azure_added() -> None:
+    body = body_of(read(changed("identity", {"type": "SystemAssigned", "principalId": "p", "tenantId": "t"})))
+    assert body["identity"] == {"type": "SystemAssigned"}
+
+
+def test_init_containers_are_checked_too_and_a_share_by_identity_needs_no_key() -> None:
+    first = {"name": "fetch", "properties": {"environmentVariables": [{"name": "TOKEN"}]}}
+    with pytest.raises(
+        BadSetting, match=r"initContainers\[0\]\.properties\.environmentVariables\[0\]\.secureValue: TOKEN"
+    ):
+        read(changed("properties/initContainers", [first]))
+    with pytest.raises(BadSetting, match=r"osType: 'Windows'; replicas are Linux"):
+        read(changed("properties/osType", "Windows"))
+    share = {"shareName": "s", "storageAccountName": "a", "userAssignedIdentityClientId": "c"}
+    assert read(changed("properties/volumes", [{"name": "v", "azureFile": share}])).port == read().port
+
+
+def test_the_size_of_a_replica_is_what_is_billed() -> None:
+    template = read()
+    assert (template.size.cpu, template.size.memory_gb) == (template.cpu, template.memory_gb)
