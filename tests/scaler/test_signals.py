@@ -9,7 +9,7 @@ import pytest
 
 from scaler.config import SignalText, Target
 from scaler.signals import Rates, proposals, signal_name
-from tests.scaler.seen import seen
+from tests.scaler.seen import Watch, policy, seen
 
 QUIET = Rates(arrivals_per_s=0.0, service_s=None)
 
@@ -69,3 +69,9 @@ def test_a_signal_is_called_what_the_operator_calls_it() -> None:
     assert signal_name(SignalText(per_replica=1, storage_queue="jobs", name="work"), 0) == "work"
     assert signal_name(SignalText(per_replica=1, storage_queue="jobs"), 0) == "jobs"
     assert signal_name(SignalText(per_replica=1, log_query="x"), 2) == "signals[2]"
+
+
+def test_one_replica_is_not_called_replicas() -> None:
+    for in_flight, words in ((4.0, "need 1 replica"), (5.0, "need 2 replicas"), (0.0, "need 0 replicas")):
+        decision = Watch(policy()).tick(ready=1, in_flight=in_flight)
+        assert decision.steps[0].because.endswith(words)
