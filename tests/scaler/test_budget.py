@@ -107,6 +107,7 @@ def test_a_clock_set_back_charges_nothing_and_forgets_nothing() -> None:
     before = spent([("2026-11-23T10:00:00", 1), ("2026-11-24T02:00:00", 1)])
     back = charged(before, prices(), at("2026-11-23T12:00:00"), 1)
     assert (back.today, back.month, back.day, back.at) == (2.0, 16.0, before.day, at("2026-11-23T12:00:00"))
+    assert charged(before, prices(), at("2026-11-24T01:00:00"), 1).today == 2.0
     again = charged(back, prices(), at("2026-11-23T13:00:00"), 1)
     assert (again.today, again.month, again.day) == (2.0, 16.0, before.day)
     on = charged(again, prices(), at("2026-11-24T00:30:00"), 1)
