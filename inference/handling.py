@@ -37,7 +37,10 @@ class Waiting:
 
 
 async def read_body(request: Request, most_bytes: int) -> bytes:
-    """The whole body; raises Refused 413 as soon as it is known to be too long."""
+    """The whole body; raises Refused 413 as soon as it is known to be too long, 415 if it is compressed."""
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise Refused(415, f"The body is encoded as {encoding!r}; send it as it is.")
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > most_bytes:
         raise Refused(413, f"The body has {declared} bytes; at most {most_bytes} are taken (MAX_BODY_BYTES).")

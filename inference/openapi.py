@@ -18,6 +18,7 @@ PROBLEMS = {
     "404": "There is no such model.",
     "408": "The request was not complete in time.",
     "413": "The body is longer than MAX_BODY_BYTES.",
+    "415": "The body is compressed.",
     "422": "The model's answer holds a number that JSON cannot carry.",
     "503": "The queue is full or the model still loads; see Retry-After.",
     "504": "The deadline of the request passed.",

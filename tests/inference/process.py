@@ -50,16 +50,16 @@ def read_answer(client: socket.socket) -> tuple[int, dict[str, str], bytes]:
 class Replica:
     """One `python -m inference`."""
 
-    def __init__(self, **environment: str) -> None:
+    def __init__(self, command: tuple[str, ...] = (), **environment: str) -> None:
         inherited = {k: v for k, v in os.environ.items() if k in INHERITED}
         env = (
             inherited
             | {"HOST": "127.0.0.1", "PORT": "0", "REPLICA": "r-1", "THREADS": "1", "TUNE_S": "1"}
             | environment
         )
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "inference"], cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True
-        )
+        self.model_path = env.get("MODEL_PATH", "")
+        words = command or (sys.executable, "-m", "inference")
+        self.process = subprocess.Popen(words, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
         self.lines: queue.Queue[str | None] = queue.Queue()
         self.log: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)

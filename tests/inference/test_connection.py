@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -141,6 +142,13 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(replica: Replica) ->
     assert b"MAX_BODY_BYTES" in body
 
 
+def test_a_compressed_body_is_refused(replica: Replica) -> None:
+    status, kind, body = asked(replica, post(GOOD, "content-encoding: gzip"))
+    assert (status, kind) == (415, "application/problem+json")
+    assert b"gzip" in body
+    assert asked(replica, post(GOOD, "content-encoding: identity"))[0] == 200
+
+
 @pytest.fixture(scope="module")
 def narrow(models: Path) -> Iterator[Replica]:
     """A replica that takes one request at a time, a third of a second each."""
@@ -216,12 +224,69 @@ def test_random_bytes_break_nothing(replica: Replica, seed: int) -> None:
 
 
 @pytest.mark.verify
-@pytest.mark.timeout(600)
-def test_ten_thousand_random_requests_break_nothing(replica: Replica) -> None:
+@pytest.mark.timeout(900)
+def test_ten_thousand_random_requests_break_nothing_and_swap_nothing(replica: Replica) -> None:
+    fuzz(replica, 999, rounds=100)  # what the first ones load stays loaded
     before = replica.get("/stats")[1]["memory_bytes"]
-    for seed in range(100):
-        fuzz(replica, 1000 + seed, rounds=100)
+    wanted = {number: expected(replica, number) for number in range(40)}
+    wrong: list[object] = []
+    over = threading.Event()
+
+    def ask(first: int) -> None:
+        with replica.connect() as client:
+            while not over.is_set():
+                for number in range(first, 40, 4):
+                    client.sendall(post(body_of(number)))
+                    status, _, body = read_answer(client)
+                    if (status, body) != (200, wanted[number]):
+                        wrong.append((number, status, body))
+
+    asking = [threading.Thread(target=ask, args=(first,)) for first in range(4)]
+    for one in asking:
+        one.start()
+    try:
+        for seed in range(100):
+            fuzz(replica, 1000 + seed, rounds=100)
+    finally:
+        over.set()
+        for one in asking:
+            one.join()
+    assert wrong == []
     assert replica.get("/stats")[1]["memory_bytes"] < before + 50 * 2**20
+    until(lambda: replica.get("/stats")[1]["queued"] == 0 == replica.get("/stats")[1]["in_flight"], "nothing is left")
+    said = replica.get("/stats")[1]
+    assert said["arrivals_total"] == said["completed_total"] + said["failed_total"] + said["rejected_total"]
+
+
+def chunked(body: bytes, *extra: str) -> bytes:
+    middle = len(body) // 2
+    parts = (body[:middle], body[middle:]) if middle else (body,)
+    return post(
+        b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n",
+        "transfer-encoding: chunked",
+        *extra,
+    )
+
+
+def binary(body: bytes, *extra: str) -> bytes:
+    given = {"name": "data", "shape": [1, 4], "datatype": "FP32", "parameters": {"binary_data_size": 16}}
+    head = json.dumps({"inputs": [given]}).encode()
+    tail = (body * 16)[:16]
+    length = f"inference-header-content-length: {len(head)}"
+    return post(head + tail, length, *extra, path="/v2/models/scores/infer")
+
+
+SHAPES: list[Callable[..., bytes]] = [
+    post,
+    post,
+    chunked,
+    binary,
+    lambda body, *extra: post(body, *extra, version="1.0"),
+    lambda body, *extra: post(body, f"content-length: {max(0, len(body) - 3)}", *extra),
+    lambda body, *extra: post(body, f"content-length: {len(body) + 5}", *extra),
+    lambda body, *extra: post(body, *extra) + chunked(GOOD) + post(body, *extra),
+]
+EXTRAS = [(), (), ("expect: x",), ("connection: close",), ("expect: 100-continue",), ("content-encoding: gzip",)]
 
 
 def fuzz(replica: Replica, seed: int, rounds: int) -> None:
@@ -229,7 +294,7 @@ def fuzz(replica: Replica, seed: int, rounds: int) -> None:
     random_ = random.Random(seed)
     wanted = expected(replica, seed)
     for _ in range(rounds):
-        data = bytearray(post(random_.choice(BODIES), *random_.choice([(), ("expect: x",), ("connection: close",)])))
+        data = bytearray(random_.choice(SHAPES)(random_.choice(BODIES), *random_.choice(EXTRAS)))
         for _ in range(random_.randrange(6)):
             at = random_.randrange(len(data))
             kind = random_.randrange(3)
