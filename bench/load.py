@@ -39,10 +39,13 @@ class Work:
 
 @dataclass(slots=True)
 class Outcome:
-    """Counts of the seconds after the warm-up; latencies in seconds by status (0: the connection broke)."""
+    """Counts of the seconds after the warm-up; seconds by status (0: the connection broke) since a request was due, and
+    since it was sent: what lies between is the load's own delay.
+    """
 
     seconds: float = 0.0
     latencies_s: dict[int, list[float]] = field(default_factory=dict)
+    since_sent_s: dict[int, list[float]] = field(default_factory=dict)
     kept: list[tuple[int, bytes]] = field(default_factory=list)  # which request, and the body of its answer
     offered: int = 0
     unanswered: int = 0
@@ -56,16 +59,17 @@ class Outcome:
     def statuses(self) -> Counter[int]:
         return Counter({status: len(times) for status, times in self.latencies_s.items()})
 
-    def quantile_ms(self, share: float, status: int = 200) -> float:
+    def quantile_ms(self, share: float, status: int = 200, *, since_sent: bool = False) -> float:
         """Milliseconds within which `share` of the answers of a status came."""
-        times = sorted(self.latencies_s.get(status, ()))
+        times = sorted((self.since_sent_s if since_sent else self.latencies_s).get(status, ()))
         return 1e3 * times[min(len(times) - 1, int(share * len(times)))] if times else float("nan")
 
     def add(self, other: Outcome) -> None:
         """Joins what another process saw at the same time."""
         self.seconds = max(self.seconds, other.seconds)
-        for status, times in other.latencies_s.items():
-            self.latencies_s.setdefault(status, []).extend(times)
+        for mine, others in ((self.latencies_s, other.latencies_s), (self.since_sent_s, other.since_sent_s)):
+            for status, times in others.items():
+                mine.setdefault(status, []).extend(times)
         self.kept += other.kept
         self.offered += other.offered
         self.unanswered += other.unanswered
@@ -85,7 +89,7 @@ class _Connection(asyncio.Protocol):
         self._buffer = b""
         self._need = 0
         self._transport: Any = None
-        self.which, self.due, self.busy = 0, 0.0, False
+        self.which, self.due, self.sent_at, self.busy = 0, 0.0, 0.0, False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -93,6 +97,7 @@ class _Connection(asyncio.Protocol):
 
     def send(self, which: int, due: float) -> None:
         self.which, self.due, self.busy = which, due, True
+        self.sent_at = time.perf_counter()
         self._buffer, self._need = b"", 0
         self._transport.write(self._load.work.requests[which])
 
@@ -145,6 +150,7 @@ class _Load:
         now = time.perf_counter()
         if self.recording:
             self.outcome.latencies_s.setdefault(status, []).append(now - connection.due)
+            self.outcome.since_sent_s.setdefault(status, []).append(now - connection.sent_at)
             self._answers += 1
             if status == 200 and self._answers % KEEP == 1:
                 self.outcome.kept.append((connection.which, body))

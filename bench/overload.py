@@ -113,7 +113,6 @@ def main() -> None:
                 MODEL_PATH=str(write(options.model, Path(folder))),
                 MAX_QUEUE=str(options.max_queue),
                 TUNE_S="10",
-                LOG_LEVEL="error",
             )
         try:
             found = measure(options, replica.ready(), players, requests)

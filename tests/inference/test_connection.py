@@ -238,7 +238,7 @@ def test_ten_thousand_random_requests_break_nothing_and_swap_nothing(replica: Re
                 for number in range(first, 40, 4):
                     client.sendall(post(body_of(number)))
                     status, _, body = read_answer(client)
-                    if (status, body) != (200, wanted[number]):
+                    if status != 200 or not near(body, wanted[number]):
                         wrong.append((number, status, body))
 
     asking = [threading.Thread(target=ask, args=(first,)) for first in range(4)]
@@ -256,6 +256,12 @@ def test_ten_thousand_random_requests_break_nothing_and_swap_nothing(replica: Re
     until(lambda: replica.get("/stats")[1]["queued"] == 0 == replica.get("/stats")[1]["in_flight"], "nothing is left")
     said = replica.get("/stats")[1]
     assert said["arrivals_total"] == said["completed_total"] + said["failed_total"] + said["rejected_total"]
+
+
+def near(body: bytes, wanted: bytes) -> bool:
+    """The same answer, but for the last digits, which depend on who else is in the batch."""
+    (got,), (told,) = json.loads(body)["predictions"], json.loads(wanted)["predictions"]
+    return bool(got == pytest.approx(told, rel=1e-5, abs=1e-5))
 
 
 def chunked(body: bytes, *extra: str) -> bytes:
@@ -315,7 +321,7 @@ def fuzz(replica: Replica, seed: int, rounds: int) -> None:
                     assert b"HTTP/1.1 50" not in answer, (bytes(data), answer)
             except (TimeoutError, ConnectionError):
                 pass
-    assert asked(replica, post(body_of(seed)))[2] == wanted
+    assert near(asked(replica, post(body_of(seed)))[2], wanted)
 
 
 def cut(random_: random.Random, data: bytes) -> list[bytes]:
