@@ -36,7 +36,7 @@ INLINE_S = 0.001
 ANSWERING_S = 0.001
 TIMER_FROM_S = 0.002  # the loop's timers count milliseconds; shorter waits turn the loop instead
 WORTH_IT = 1.05
-LONGEST = 3.0
+LONGEST = 5.0
 AHEAD_S = 0.002  # a second batch is handed over so long before the first should be done
 
 

@@ -38,7 +38,7 @@ class Settings:
     max_batch_size: int = 128
     max_queue: int = 1024
     max_wait_ms: float = 0.0
-    linger: float = 0.15
+    linger: float = 0.06
     capacity: int = 0  # 0: max_batch_size
     service_time_ms: float = 0.0
     max_body_bytes: int = 10 * 2**20
