@@ -257,6 +257,10 @@ class Batcher:
             except Refused as reason:
                 meter.failed += 1
                 job.refuse(reason)
+            except Exception:  # one answer that cannot be written must not keep the others from theirs
+                log.exception("answer failed", extra={"model": self.model.name})
+                meter.failed += 1
+                job.refuse(Refused(500, "The answer could not be written."))
             if (now := time.monotonic()) > stop_at and answers:
                 self._loop.call_soon(self._answer)
                 return

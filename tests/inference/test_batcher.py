@@ -109,6 +109,28 @@ async def test_a_bad_row_fails_only_its_own_request(seconds: dict[int, float]) -
     queue.close()
 
 
+class Unwritable(Asked):
+    """A job whose answer cannot be written."""
+
+    def answer(self, outputs: Outputs, begin: int) -> None:
+        raise TypeError("no such encoder")
+
+
+async def test_an_answer_that_cannot_be_written_fails_alone_and_the_queue_goes_on() -> None:
+    queue, meter = batcher(Doubling(QUICK))
+    first, broken, third = Asked(1), Unwritable(2), Asked(3)
+    for job in (first, broken, third):
+        queue.submit(job)
+    assert (await told(first, third)) == [b"[[2.0]]", b"[[6.0]]"]
+    assert isinstance(broken.told, Refused)
+    assert broken.told.status == 500
+    later = Asked(4)
+    queue.submit(later)
+    assert await told(later) == [b"[[8.0]]"]
+    assert (meter.completed, meter.failed) == (3, 1)
+    queue.close()
+
+
 async def test_what_queues_while_a_batch_runs_is_the_next_one() -> None:
     gate = threading.Event()
     model = Doubling(SLOW, gate)
