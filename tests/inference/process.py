@@ -50,7 +50,7 @@ def read_answer(client: socket.socket) -> tuple[int, dict[str, str], bytes]:
 class Replica:
     """One `python -m inference`."""
 
-    def __init__(self, command: tuple[str, ...] = (), **environment: str) -> None:
+    def __init__(self, *command: str, **environment: str) -> None:
         inherited = {k: v for k, v in os.environ.items() if k in INHERITED}
         env = (
             inherited

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
-pytest.importorskip("torch", reason="torch is not installed")
-
 import torch
+from torch import Tensor, nn
 
 from inference.forms import Contender, Tuner, _choose
 from inference.model import buckets_up_to
@@ -31,21 +29,21 @@ def test_the_fastest_is_taken_and_eager_unless_clearly_slower(costs: dict[str, f
     assert _choose([contender(name, cost_s) for name, cost_s in costs.items()]).name == wanted
 
 
-class Branching(torch.nn.Module):
+class Branching(nn.Module):
     """What Python decides by the values of the rows: no trace may stand for it."""
 
-    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+    def forward(self, rows: Tensor) -> Tensor:
         return rows * 2 if float(rows.sum()) > 0 else rows - 1
 
 
-class Sizing(torch.nn.Module):
+class Sizing(nn.Module):
     """What Python decides by the number of rows: a trace holds for its own size only."""
 
-    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+    def forward(self, rows: Tensor) -> Tensor:
         return rows.reshape(rows.shape[0], -1) * rows.shape[0]
 
 
-def tuned(module: torch.nn.Module, row_shape: tuple[int, ...]) -> Tuner:
+def tuned(module: nn.Module, row_shape: tuple[int, ...]) -> Tuner:
     tuner = Tuner(
         make=lambda: module,
         eager=module,
@@ -62,8 +60,8 @@ def tuned(module: torch.nn.Module, row_shape: tuple[int, ...]) -> Tuner:
     return tuner
 
 
-@pytest.mark.parametrize("module", [Branching(), Sizing(), torch.nn.Linear(700, 700)], ids=["branch", "size", "linear"])
-def test_every_form_taken_answers_as_eager_does(module: torch.nn.Module) -> None:
+@pytest.mark.parametrize("module", [Branching(), Sizing(), nn.Linear(700, 700)], ids=["branch", "size", "linear"])
+def test_every_form_taken_answers_as_eager_does(module: nn.Module) -> None:
     width = 700
     found = tuned(module.eval(), (width,))
     assert sorted(found.calls) == sorted(found.costs) == found.sizes

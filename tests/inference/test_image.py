@@ -65,7 +65,7 @@ def test_it_serves_from_a_read_only_file_system(models: Path) -> None:
     if subprocess.run(try_out, capture_output=True, check=False).returncode:
         pytest.skip("this machine allows no mounts")
     inside = f"mount -o remount,ro,bind / && exec {sys.executable} -m inference"
-    one = Replica(MODEL_PATH=str(models / "iris.safetensors"), command=("unshare", "-m", "sh", "-c", inside)).ready()
+    one = Replica("unshare", "-m", "sh", "-c", inside, MODEL_PATH=str(models / "iris.safetensors")).ready()
     try:
         assert one.predict([[5.1, 3.5, 1.4, 0.2]]) == (200, {"predictions": [0]})
         one.process.send_signal(signal.SIGTERM)

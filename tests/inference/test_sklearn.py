@@ -16,6 +16,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from inference.errors import BadSetting
 from inference.model import load
 from inference.settings import Settings
+from inference.wire import Array
 
 ROWS = np.random.default_rng(5).normal(size=(60, 3))
 KINDS = np.where(ROWS[:, 0] > 0, "warm", "cold")
@@ -26,7 +27,7 @@ def same(rows: object) -> object:
     return rows
 
 
-def packed(rows: np.ndarray) -> list[bytes]:
+def packed(rows: Array) -> list[bytes]:
     return [struct.pack("<3d", *row) for row in rows]
 
 
