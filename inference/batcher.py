@@ -34,7 +34,7 @@ log = logging.getLogger("inference.batcher")
 
 INLINE_S = 0.001
 ANSWERING_S = 0.001
-TIMER_FROM_S = 0.002  # the loop's timers count milliseconds; shorter waits turn the loop instead
+TIMER_FROM_S = 0.0005  # the loop's timers count milliseconds; shorter waits turn the loop instead
 WORTH_IT = 1.05
 LONGEST = 5.0
 AHEAD_S = 0.002  # a second batch is handed over so long before the first should be done
@@ -72,6 +72,7 @@ class Batcher:
         self._running = 0  # batches in hand of the worker threads
         self._done_at = 0.0  # when the last of them should be done
         self._turning = False
+        self._held = False  # the turn waits for a timer
         self._answers: deque[tuple[Job, Outputs | Refused, int]] = deque()
         self._inbox: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -102,10 +103,14 @@ class Batcher:
         if job.at < self._until:
             self._in_time += 1
             self._until = min(self._latest, job.at + self._gap_s)
-        # A turn that was put off need not wait any more once the batch is full.
-        if self._running < self.model.depth and (not self._turning or self._rows >= self.model.max_rows):
-            self._turning = True
+        if self._running < self.model.depth and (not self._turning or (self._held and self._complete())):
+            self._turning, self._held = True, False
             self._loop.call_soon(self._turn)
+
+    def _complete(self) -> bool:
+        """Whether a turn that was put off need not wait any more: the batch is full, or all who return have come."""
+        everybody = not self._running and (self._answered - self._back) * self._fidelity < 1
+        return self._rows >= self.model.max_rows or everybody
 
     def expire(self, now: float) -> None:
         """Refuses what has waited past its deadline, also while a long batch runs."""
@@ -121,7 +126,7 @@ class Batcher:
             self._inbox.put(None)
 
     def _turn(self) -> None:
-        self._turning = False
+        self._turning = self._held = False
         if self._running >= self.model.depth or not self._queue:
             return
         if self._answers and self._rows < min(self._answered, self.model.max_rows):
@@ -131,6 +136,7 @@ class Batcher:
         if hold_s > 0:
             self._turning = True
             if hold_s >= TIMER_FROM_S:
+                self._held = True
                 self._loop.call_later(min(hold_s, 0.002), self._turn)
             else:
                 self._loop.call_soon(self._turn)
