@@ -26,7 +26,7 @@ def told(variable: str) -> str:
 def said(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value or "none") if value != 0 else "0"
 
 
 @pytest.mark.parametrize("variable", list(READERS))
