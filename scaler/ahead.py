@@ -1,21 +1,27 @@
 """What foresight alone would ask for: the count that is worth its rent over the next lead time, and a way out of a jam.
 
 It speaks where arrivals are known and it is known what one replica carries; it then takes the place of the signals that
-only reckon with this moment's requests.
+only reckon with this moment's requests. It stands back where the signals alone would have been cheaper on the service's
+own record (``trials.py``), and listens on.
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
-from scaler.forecast import paths
+from scaler import trials
+from scaler.forecast import Paths, paths
 from scaler.history import History, record
+from scaler.idle import worth_keeping
 from scaler.leadtime import asked_after, mean_start_s
 from scaler.model import Observation
 from scaler.newsvendor import Choice, Price, Supply, choose
 from scaler.signals import Proposal
+from scaler.trials import Case, Trials
 
 BINS_A_START = 6.0  # a bin of the record is a sixth of a start, 15 s for 90 s
 LONGEST_BIN_S = 15.0
@@ -28,19 +34,32 @@ LONG_REQUEST_S = 2.0  # requests at least as long count one by one: the floor is
 
 
 class Ahead(Struct, frozen=True, kw_only=True):
-    """What foresight remembers: past arrivals, when the starting replicas were asked for, and the first tick."""
+    """What foresight remembers: past arrivals, when the starting replicas were asked for, the first tick, and how each
+    rule has done; ``arrivals`` are those since the last step of the trials."""
 
     history: History
     asked_at: tuple[float, ...] = ()
     first_at: float | None = None
     first_count: int = 0
+    trials: Trials = Trials()
+    arrivals: float = 0.0
+
+
+class Outlook(Struct, frozen=True, kw_only=True):
+    """What foresight asks for (nothing, where it stands back), how long that is held, and what it remembers now."""
+
+    proposals: tuple[Proposal, ...]
+    speaks: bool
+    hold_s: float
+    ahead: Ahead
 
 
 class Terms(Struct, frozen=True, kw_only=True):
-    """What one replica carries and what it costs to be late: requests per second, seconds of work in a request, the
-    longest wait in time, and the price of lateness."""
+    """What one replica carries and what it costs to be late: requests per second, requests at once (None: no signal
+    counts them), seconds of work in a request, the longest wait in time, and the price of lateness."""
 
     rate: float
+    concurrency: float | None
     service_s: float | None
     slo_wait_s: float
     lateness_price: float
@@ -57,70 +76,113 @@ def initial(expected_start_s: float) -> Ahead:
 def learn(ahead: Ahead, seen: Observation) -> Ahead:
     """What is remembered after this observation; data that are not fresh teach nothing about arrivals."""
     arrivals = seen.arrivals if seen.data == "fresh" else None
-    first = ahead.first_at is None
-    return Ahead(
+    return replace(
+        ahead,
         history=record(ahead.history, seen.at, seen.window_s, arrivals),
         asked_at=asked_after(ahead.asked_at, seen.at, seen.cold_starts_s, seen.starting),
         first_at=seen.at if ahead.first_at is None else min(ahead.first_at, seen.at),
-        first_count=seen.ready + seen.starting if first else ahead.first_count,
+        first_count=seen.ready + seen.starting if ahead.first_at is None else ahead.first_count,
+        arrivals=ahead.arrivals + max(0.0, arrivals or 0.0),
     )
+
+
+def ages_s(ahead: Ahead, at: float) -> tuple[float, ...]:
+    """How long ago each replica that still starts was asked for."""
+    return tuple(max(0.0, at - asked_at) for asked_at in ahead.asked_at)
 
 
 def asked(ahead: Ahead, seen: Observation, desired: int) -> Ahead:
     """What is remembered once ``desired`` was decided: replicas asked for now, or starting ones given up."""
     more = desired - seen.ready - seen.starting
     kept = ahead.asked_at[: max(0, len(ahead.asked_at) + min(0, more))]
-    return Ahead(
-        history=ahead.history,
-        asked_at=(*kept, *([seen.at] * max(0, more))),
-        first_at=ahead.first_at,
-        first_count=ahead.first_count,
-    )
+    return replace(ahead, asked_at=(*kept, *([seen.at] * max(0, more))))
 
 
-def proposals(ahead: Ahead, seen: Observation, terms: Terms, starts_s: tuple[float, ...]) -> tuple[Proposal, ...]:
-    """What foresight asks for; empty where arrivals are not known."""
-    history = ahead.history
-    start_s = mean_start_s(starts_s, terms.expected_start_s)
-    lead_s = start_s * START_MARGIN
-    bins = math.ceil(lead_s / history.bin_s) + BINS_AFTER
+def look(ahead: Ahead, seen: Observation, terms: Terms, starts_s: tuple[float, ...]) -> Outlook | None:
+    """What foresight asks for; None where it is not known what comes."""
+    start_s = mean_start_s(starts_s, terms.expected_start_s, ages_s(ahead, seen.at))
+    bins = math.ceil(start_s * START_MARGIN / ahead.history.bin_s) + BINS_AFTER
     whole = terms.service_s is not None and terms.service_s >= LONG_REQUEST_S
-    floor = terms.rate * (1.0 if whole else FLOOR_REPLICAS)
-    coming = paths(history, bins, floor)
+    coming = paths(ahead.history, bins, terms.rate * (1.0 if whole else FLOOR_REPLICAS))
     if coming is None:
-        return ()
+        return None
+    choice = _choice(ahead, seen, terms, coming, start_s)
+    because = _words(choice, bins * ahead.history.bin_s)
+    case = _case(ahead, seen, terms, choice.count, coming.level, start_s)
+    found = [Proposal(signal="forecast", count=choice.count, because=because)]
+    if (jam := _jam(seen, case)) is not None:
+        found.append(jam)
+    if case.least:
+        because = f"{ahead.first_count} ran when the first look was taken, too little was seen to undercut that"
+        found.append(Proposal(signal="first_look", count=case.least, because=because))
+    if choice.count == 0 and (kept := _last(ahead, seen, terms, start_s)) is not None:
+        found.append(kept)
+    if trials.is_due(ahead.trials, seen.at, terms.expected_start_s):
+        ahead = replace(ahead, trials=trials.step(ahead.trials, seen.at, case), arrivals=0.0)
+    holds_s = trials.holds_s(terms.lateness_price, terms.expected_start_s)
+    hold_s = holds_s[ahead.trials.speaks % trials.HOLDS]
+    if trials.forecast_speaks(ahead.trials):
+        return Outlook(proposals=tuple(found), speaks=True, hold_s=hold_s, ahead=ahead)
+    because = f"it stands back: on this service's own record the signals alone cost {_less(ahead.trials)} less"
+    silent = (Proposal(signal="forecast", count=0, because=because),)
+    return Outlook(proposals=silent, speaks=False, hold_s=hold_s, ahead=ahead)
+
+
+def _choice(ahead: Ahead, seen: Observation, terms: Terms, coming: Paths, start_s: float) -> Choice:
+    bin_s = ahead.history.bin_s
     supply = Supply(
         ready=seen.ready,
-        starting_s=tuple(max(start_s - (seen.at - at), history.bin_s / 2) for at in ahead.asked_at),
-        lead_s=lead_s,
+        starting_s=tuple(max(start_s - (seen.at - at), bin_s / 2) for at in ahead.asked_at),
+        lead_s=start_s * START_MARGIN,
         rate=terms.rate,
     )
     price = Price(slo_wait_s=terms.slo_wait_s, lateness=terms.lateness_price, rent_bins=BINS_AFTER)
-    queued = seen.queued or 0.0
-    choice = choose(coming, supply, price, queued, history.bin_s, terms.most)
-    found = [Proposal(signal="forecast", count=choice.count, because=_words(choice, bins * history.bin_s))]
-    if (jam := _jam(seen, coming.level, start_s, terms)) is not None:
-        found.append(jam)
-    if ahead.first_at is not None and seen.at - ahead.first_at < MISTRUST_STARTS * terms.expected_start_s:
-        because = f"{ahead.first_count} ran when the first look was taken, too little was seen to undercut that"
-        found.append(Proposal(signal="first_look", count=min(ahead.first_count, terms.most), because=because))
-    return tuple(found)
+    return choose(coming, supply, price, seen.queued or 0.0, bin_s, terms.most)
 
 
-def _jam(seen: Observation, level: float, start_s: float, terms: Terms) -> Proposal | None:
-    """Replicas beyond the level that clear a backlog. While B replicas' seconds of work wait, everybody is late: m more
-    cost m starts and shorten that to B/m, so the least of ``m x start + price x level x B / m`` is a square root."""
+def _case(ahead: Ahead, seen: Observation, terms: Terms, wanted: int, level: float, start_s: float) -> Case:
+    since_s = seen.at - (seen.at if ahead.first_at is None else ahead.first_at)
+    mistrusts = since_s < MISTRUST_STARTS * terms.expected_start_s
+    return Case(
+        arrivals=ahead.arrivals,
+        wanted=wanted,
+        least=min(ahead.first_count, terms.most) if mistrusts else 0,
+        level=level,
+        rate=terms.rate,
+        concurrency=terms.concurrency,
+        slo_wait_s=terms.slo_wait_s,
+        lateness_price=terms.lateness_price,
+        start_s=start_s,
+        expected_start_s=terms.expected_start_s,
+        most=terms.most,
+    )
+
+
+def _jam(seen: Observation, case: Case) -> Proposal | None:
     queued = seen.queued or 0.0
-    wait_s = queued / (seen.ready * terms.rate) if seen.ready else math.inf if queued > 0 else 0.0
-    if wait_s <= terms.slo_wait_s / 2:
+    count = int(trials.clearing(np.array([queued]), np.array([float(seen.ready)]), case)[0])
+    if not count:
         return None
-    backlog = queued + max(0.0, level - seen.ready * terms.rate) * start_s * 0.7
-    backlog = min(backlog, 60.0 * level + queued)
-    carried = max(1, math.ceil(level / terms.rate - 1e-9))
-    more = math.sqrt(terms.lateness_price * carried * backlog / terms.rate / start_s)
-    count = math.ceil(math.ceil(level / terms.rate - 1e-9) + more)
-    because = f"{queued:.4g} wait, {count} replicas clear them at the least cost"
-    return Proposal(signal="backlog", count=count, because=because)
+    return Proposal(signal="backlog", count=count, because=f"{queued:.4g} wait, {count} clear them at the least cost")
+
+
+def _last(ahead: Ahead, seen: Observation, terms: Terms, start_s: float) -> Proposal | None:
+    """The last replica, where it is there and past gaps say that waiting for the next request is cheaper than starting
+    again, which is late by then."""
+    if seen.ready + seen.starting == 0:
+        return None
+    wait = worth_keeping(ahead.history, start_s + terms.lateness_price / terms.rate)
+    if wait is None:
+        return None
+    because = (
+        f"nothing came for {wait.idle_s:.0f} s, and of {wait.gaps} such gaps {wait.ended} ended within another "
+        f"{wait.seconds:.0f} s: waiting costs less than another start"
+    )
+    return Proposal(signal="last_replica", count=1, because=because)
+
+
+def _less(record: Trials) -> str:
+    return f"{100 * trials.loss(record) / (1 + trials.loss(record)):.0f} %"
 
 
 def _words(choice: Choice, horizon_s: float) -> str:

@@ -90,7 +90,7 @@ class ScaleIn(_Written, frozen=True):
     """How the fleet shrinks: never below the largest need of the last ``window_s``. A draining replica is deleted
     when it had nothing in hand and no arrival for ``idle_s``, or when the deadline has passed."""
 
-    window_s: Positive = 60.0
+    window_s: Positive | None = None  # 60, or as long as was cheapest on the service's own record
     drain_deadline_s: Positive = 120.0
     idle_s: Positive = 5.0
 
@@ -153,7 +153,7 @@ class Service(_Written, frozen=True):
     rollout: RolloutText = field(default_factory=RolloutText)
     standby_pool: StandbyPool | None = None
     spares: bool = False
-    forecast: bool = False
+    forecast: bool = True
     shadow: Shadow | None = None
 
 

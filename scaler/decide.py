@@ -20,7 +20,7 @@ import math
 from msgspec import Struct
 
 from scaler import ahead, budget
-from scaler.ahead import Ahead, Terms
+from scaler.ahead import Ahead, Outlook, Terms
 from scaler.budget import Prices, Size, Spend
 from scaler.config import Service, Target
 from scaler.errors import BadSetting
@@ -31,6 +31,7 @@ from scaler.signals import Proposal, Rates, proposals, signal_name
 from scaler.spares import spares
 
 WINDOW_ENTRIES = 64
+SCALE_IN_WINDOW_S = 60.0  # where neither settings nor the service's own record say another
 COUNTING = ("concurrency", "requests_per_second")  # signals that only reckon with this moment's requests
 SERVICE_TIME_WEIGHT = 0.2  # of the newest window in the smoothed service time
 
@@ -45,7 +46,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     target: Target
     signals: tuple[tuple[str, float], ...]
     schedule: Schedule
-    scale_in_window_s: float
+    scale_in_window_s: float | None
     expected_start_s: float
     slo_wait_s: float
     lateness_price: float
@@ -109,7 +110,7 @@ def policy_of(service: Service, name: str, where: str, *, size: Size | None = No
 
 def initial_state(policy: Policy) -> State:
     """The state of a service that was never decided on."""
-    return State(ahead=ahead.initial(policy.expected_start_s) if policy.forecast else None)
+    return State(ahead=ahead.initial(policy.expected_start_s))
 
 
 def decide(policy: Policy, state: State, observation: Observation) -> tuple[Decision, State]:
@@ -117,25 +118,24 @@ def decide(policy: Policy, state: State, observation: Observation) -> tuple[Deci
     seen = observation
     starts_s = remember(state.starts_s, seen.cold_starts_s)
     service_s = _service_time(state.service_s, seen)
-    learned = ahead.learn(state.ahead, seen) if state.ahead else None
+    learned = ahead.learn(state.ahead or ahead.initial(policy.expected_start_s), seen)
     before = seen.ready + seen.starting if state.desired is None else state.desired
     spend = _charged(policy, state, seen)
     trail = _Trail(before)
     own = proposals(policy.target, policy.signals, seen, _rates(seen, service_s))
-    foreseen = _foreseen(policy, learned, seen, service_s, starts_s)
-    known = _demand(trail, seen, own, foreseen)
-    if policy.spares and known and not foreseen:
+    outlook = _outlook(policy, learned, seen, service_s, starts_s)
+    known = _demand(trail, seen, own, outlook)
+    if policy.spares and known and (outlook is None or not outlook.speaks):
         _spares(trail, policy, seen)
     demand = trail.count
     if not known:
         trail.raise_to(before, "blind", f"{_what_is_missing(seen)}, and missing data never scale in")
-    window = _window(state, seen.at, trail.count, before, policy.scale_in_window_s)
-    trail.raise_to(
-        window[0][1], "stabilization", f"{window[0][1]} wanted within the last {policy.scale_in_window_s:g} s"
-    )
+    hold_s = policy.scale_in_window_s or (outlook.hold_s if outlook else SCALE_IN_WINDOW_S)
+    window = _window(state, seen.at, trail.count, before, hold_s)
+    trail.raise_to(window[0][1], "stabilization", f"{window[0][1]} wanted within the last {hold_s:g} s")
     period = period_at(policy.schedule, seen.at)
     pin = _pin_in_force(seen.pin, seen.at)
-    start_s = lead_time_s(starts_s, policy.expected_start_s)
+    start_s = lead_time_s(starts_s, policy.expected_start_s, ahead.ages_s(learned, seen.at))
     lead_s = start_s + min(max(0.0, seen.window_s), start_s)  # and one tick, which after an outage may be days
     _calendar(trail, policy, period, seen.at, lead_s, pinned=pin is not None)
     _ceilings(trail, policy, seen, pin, spend)
@@ -157,7 +157,7 @@ def decide(policy: Policy, state: State, observation: Observation) -> tuple[Deci
         window=window,
         service_s=service_s,
         starts_s=starts_s,
-        ahead=ahead.asked(learned, seen, trail.count) if learned else None,
+        ahead=ahead.asked(outlook.ahead if outlook else learned, seen, trail.count),
         spend=budget.bill_after(spend, max(_billed(seen), trail.count + seen.draining)) if spend else None,
     )
     return decision, after
@@ -204,27 +204,28 @@ def replicas(count: int) -> str:
 # -- demand
 
 
-def _foreseen(
-    policy: Policy, learned: Ahead | None, seen: Observation, service_s: float | None, starts_s: tuple[float, ...]
-) -> tuple[Proposal, ...]:
-    """What the forecast asks for; empty where it cannot speak."""
+def _outlook(
+    policy: Policy, learned: Ahead, seen: Observation, service_s: float | None, starts_s: tuple[float, ...]
+) -> Outlook | None:
+    """What the forecast asks for; None where it cannot speak."""
     target = policy.target
     rate = target.requests_per_second
     if rate is None and target.concurrency is not None and service_s:
         rate = target.concurrency / service_s
     if target.concurrency is not None and target.requests_per_second is not None and service_s is None:
         service_s = target.concurrency / target.requests_per_second
-    if learned is None or rate is None or seen.data != "fresh" or seen.arrivals is None or seen.queued is None:
-        return ()
+    if not policy.forecast or rate is None or seen.data != "fresh" or seen.arrivals is None or seen.queued is None:
+        return None
     terms = Terms(
         rate=rate,
+        concurrency=target.concurrency,
         service_s=service_s,
         slo_wait_s=policy.slo_wait_s,
         lateness_price=policy.lateness_price,
         expected_start_s=policy.expected_start_s,
         most=policy.max,
     )
-    return ahead.proposals(learned, seen, terms, starts_s)
+    return ahead.look(learned, seen, terms, starts_s)
 
 
 def _rates(seen: Observation, service_s: float | None) -> Rates:
@@ -232,11 +233,11 @@ def _rates(seen: Observation, service_s: float | None) -> Rates:
     return Rates(arrivals_per_s=arrivals_per_s, service_s=service_s)
 
 
-def _demand(trail: _Trail, seen: Observation, found: tuple[Proposal, ...], foreseen: tuple[Proposal, ...]) -> bool:
+def _demand(trail: _Trail, seen: Observation, found: tuple[Proposal, ...], outlook: Outlook | None) -> bool:
     """Take the largest of what the signals propose, and the forecast in place of those that count requests; tells
     whether all of them were known."""
-    if foreseen:
-        found = (*(p for p in found if p.signal not in COUNTING), *foreseen)
+    if outlook is not None:
+        found = (*(p for p in found if not (outlook.speaks and p.signal in COUNTING)), *outlook.proposals)
     known = seen.data == "fresh" and all(p.count is not None for p in found)
     if seen.queued is not None and seen.queued > 0 and seen.ready == 0:
         because = f"{seen.queued:.4g} wait and no replica is ready"

@@ -5,6 +5,9 @@ those to the last half hour, and to the peak of the hour, all as logarithms, and
 in bins, a sixth of a start each: they stretch with the lead time.) What followed each of the moments most like now,
 scaled to today's rate, is a path.
 
+*Few requests.* One request in a bin is not yet a rate of one per bin: the rate that is scaled to is a Gamma-Poisson
+estimate from the newest bin, with the mean of the last twenty as what was expected.
+
 *Correction.* No past moment is quite like now. A ridge regression of what followed on the shape, fitted on the same
 record and slowly forgetting, moves each path by what the difference between its moment's shape and today's means.
 
@@ -33,6 +36,7 @@ RIDGE = 3.0
 STEEPEST = 1.0  # slopes count up to a factor of e
 FARTHEST = 1.0  # so far, as a logarithm, the correction may move a path
 KEPT_PER_BLOCK = 1.0 - 1.0 / 96.0  # of the regression's memory
+WORTH = 0.25  # requests that what was expected counts for
 FIRST_MOMENT = 4
 RECKONED_EVERY = 4  # bins
 
@@ -49,11 +53,12 @@ class Paths(Struct, frozen=True):
 
 
 class Moments(Struct, frozen=True):
-    """Past moments whose future is known: each one's place in ``rates``, its shape (one column each), the part of its
-    distance to any other shape that is its own, and the sums of the regression."""
+    """Past moments whose future is known: each one's place in ``rates``, the rate estimated then, its shape (one column
+    each), the part of its distance to any other shape that is its own, and the sums of the regression."""
 
     rates: Single
     places: NDArray[np.int_]
+    estimates: Single
     shapes: Single
     lengths: Single
     squares: Floats
@@ -68,8 +73,10 @@ def paths(history: History, bins: int, floor: float) -> Paths | None:
     if math.isnan(newest):
         return None
     floor = 2.0 ** (round(4.0 * math.log2(floor)) / 4.0)  # on a grid, so that what was reckoned with it can be kept
-    shape = _shapes(np.where(np.isnan(means), newest, means)[:, None], floor)[:, 0]
-    old = _old(history.blocks, bins, floor)
+    known = np.where(np.isnan(means), newest, means)[:, None]
+    shape = _shapes(known, floor)[:, 0]
+    newest = float(_estimates(known, history.bin_s)[0])
+    old = _old(history.blocks, history.bin_s, bins, floor)
     recent = _recent(history, bins, floor)
     followed, weights = _analogs(old, recent, shape, newest, bins, floor)
     seen = len(history.blocks) * BLOCK_BINS + len(history.tail) // 4
@@ -95,17 +102,19 @@ def _analogs(
         return np.empty((0, bins)), np.empty(0)
     in_old, split = chosen < len(old.places), len(old.places)
     from_old, from_recent = chosen[in_old], chosen[~in_old] - split
-    futures = np.empty((len(chosen), bins + 1))
+    futures = np.empty((len(chosen), bins))
+    then = np.empty((len(chosen), 1))
     shapes = np.empty((len(shape), len(chosen)))
-    steps = np.arange(bins + 1)
+    steps = np.arange(1, bins + 1)
     for where, part, m in ((in_old, from_old, old), (~in_old, from_recent, recent)):
         futures[where] = m.rates[m.places[part][:, None] + steps]
         shapes[:, where] = m.shapes[:, part]
+        then[where, 0] = m.estimates[part]
     effect = _regression(old, recent, bins)
     correction = (_slopes(shape[:, None].astype(np.float64)) - _slopes(shapes)).T @ effect
-    scale = (newest + floor) / (futures[:, :1] + floor) * np.exp(np.clip(correction, -FARTHEST, FARTHEST))
+    scale = (newest + floor) / (then + floor) * np.exp(np.clip(correction, -FARTHEST, FARTHEST))
     weights = 1.0 / (RANK_SOFTNESS + np.arange(len(chosen), dtype=np.float64))
-    return np.maximum((futures[:, 1:] + floor) * scale - floor, 0.0), weights / weights.sum()
+    return np.maximum((futures + floor) * scale - floor, 0.0), weights / weights.sum()
 
 
 def _regression(old: Moments, recent: Moments, bins: int) -> Floats:
@@ -123,6 +132,15 @@ def _shapes(means: NDArray[np.floating], floor: float) -> Single:
     return np.array(rows, dtype=np.float32)
 
 
+def _estimates(means: NDArray[np.floating], bin_s: float) -> Floats:
+    """The rate that each column of trailing means stands for: the newest bin, drawn to what was expected."""
+    expected = means[2].astype(np.float64)
+    seen = WORTH + means[0] * bin_s
+    over_s = WORTH / np.where(expected > 0, expected, 1.0) + bin_s
+    estimates: Floats = np.where(expected > 0, seen / over_s, 0.0)
+    return estimates
+
+
 def _slopes(shapes: NDArray[np.floating]) -> Floats:
     return np.clip(shapes[1:].astype(np.float64), -STEEPEST, STEEPEST)
 
@@ -131,11 +149,11 @@ def _slopes(shapes: NDArray[np.floating]) -> Floats:
 
 
 @lru_cache(maxsize=32)
-def _old(blocks: tuple[Block, ...], bins: int, floor: float) -> Moments:
+def _old(blocks: tuple[Block, ...], bin_s: float, bins: int, floor: float) -> Moments:
     """The moments of every full block but the last, whose futures may reach into it."""
     found = (
         [
-            _block_moments(before, these.rates, after.rates, bins, floor)
+            _block_moments(before, these.rates, after.rates, bin_s, bins, floor)
             for before, these, after in zip(
                 (b"", *(b.rates for b in blocks[:-2])), blocks[:-1], blocks[1:], strict=True
             )
@@ -151,6 +169,7 @@ def _old(blocks: tuple[Block, ...], bins: int, floor: float) -> Moments:
     return Moments(
         rates=np.concatenate([nothing, *(np.frombuffer(b.rates, dtype="<f4") for b in blocks)]),
         places=np.concatenate([np.empty(0, dtype=np.int_), *(m.places + BLOCK_BINS * i for i, m in enumerate(found))]),
+        estimates=np.concatenate([nothing, *(m.estimates for m in found)]),
         shapes=np.concatenate([np.empty((5, 0), dtype=np.float32), *(m.shapes for m in found)], axis=1),
         lengths=np.concatenate([nothing, *(m.lengths for m in found)]),
         squares=squares,
@@ -159,8 +178,8 @@ def _old(blocks: tuple[Block, ...], bins: int, floor: float) -> Moments:
 
 
 @lru_cache(maxsize=4096)
-def _block_moments(before: bytes, these: bytes, after: bytes, bins: int, floor: float) -> Moments:
-    return _moments(before, these, after, bins, floor, first=0 if before else FIRST_MOMENT)
+def _block_moments(before: bytes, these: bytes, after: bytes, bin_s: float, bins: int, floor: float) -> Moments:
+    return _moments(before, these, after, bin_s, bins, floor, first=0 if before else FIRST_MOMENT)
 
 
 def _recent(history: History, bins: int, floor: float) -> Moments:
@@ -168,34 +187,39 @@ def _recent(history: History, bins: int, floor: float) -> Moments:
     before = history.blocks[-2].rates if len(history.blocks) > 1 else b""
     last = history.blocks[-1].rates if history.blocks else b""
     kept = len(history.tail) // (4 * RECKONED_EVERY) * 4 * RECKONED_EVERY
-    return _recent_moments(before, last + history.tail[:kept], bins, floor)
+    return _recent_moments(before, last + history.tail[:kept], history.bin_s, bins, floor)
 
 
 @lru_cache(maxsize=32)
-def _recent_moments(before: bytes, these: bytes, bins: int, floor: float) -> Moments:
-    return _moments(before, these, b"", bins, floor, first=0 if before else FIRST_MOMENT)
+def _recent_moments(before: bytes, these: bytes, bin_s: float, bins: int, floor: float) -> Moments:
+    return _moments(before, these, b"", bin_s, bins, floor, first=0 if before else FIRST_MOMENT)
 
 
-def _moments(before: bytes, these: bytes, after: bytes, bins: int, floor: float, *, first: int) -> Moments:
+def _moments(
+    before: bytes, these: bytes, after: bytes, bin_s: float, bins: int, floor: float, *, first: int
+) -> Moments:
     rates = np.frombuffer(these + after, dtype="<f4")
     count = min(len(these) // 4, len(rates) - bins)
     places = np.arange(first, max(first, count))
     if not len(places):
         empty = np.empty(0, dtype=np.float32)
-        return Moments(rates, places, np.empty((5, 0), np.float32), empty, np.zeros((5, 5)), np.zeros((5, bins)))
-    shapes = _shapes(features(before, these)[:, places], floor)
+        return Moments(rates, places, empty, np.empty((5, 0), np.float32), empty, np.zeros((5, 5)), np.zeros((5, bins)))
+    means = features(before, these)[:, places]
+    shapes, estimates = _shapes(means, floor), _estimates(means, bin_s)
     futures = np.lib.stride_tricks.sliding_window_view(rates, bins + 1)[places]
     known = ~(np.isnan(shapes).any(axis=0) | np.isnan(futures).any(axis=1))
     factors = np.vstack([np.ones(int(known.sum())), _slopes(shapes[:, known])])
-    logs = np.log(futures[known].astype(np.float64) + floor)
+    then = np.log(estimates[known, None] + floor)
+    logs = np.log(futures[known, 1:].astype(np.float64) + floor) - then
     lengths = (SHAPE_WEIGHTS @ shapes.astype(np.float64) ** 2).astype(np.float32)
     lengths[~known] = np.inf
     shapes[:, ~known] = 0.0
     return Moments(
         rates=rates,
         places=places[::STRIDE],
+        estimates=estimates[::STRIDE].astype(np.float32),
         shapes=shapes[:, ::STRIDE],
         lengths=lengths[::STRIDE],
         squares=factors @ factors.T,
-        products=factors @ (logs[:, 1:] - logs[:, :1]),
+        products=factors @ logs,
     )

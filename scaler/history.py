@@ -3,20 +3,27 @@
 Time is the record's own: a clock set back adds nothing, and a gap is a stretch of bins that are not known, at most a
 block long. So what lies n bins back was observed n bins ago, whatever the wall clock said. A bin that was not watched
 for at least half its length is not known (NaN), which is not zero.
+
+Two weeks are a third of a megabyte, too much to be written with every tick. So a full block is stored once, as a row of
+its own, and what is stored of the record with every tick is ``packed``: it only names its blocks.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 BLOCK_BINS = 240
 MOST_BLOCKS = 336  # two weeks of bins of 15 s
 WINDOWS = (1, 4, 20, 120)  # bins that the trailing means run over
-PEAK_BINS = 240  # the largest mean of four bins within so many
+MINUTE = WINDOWS[1]
+PEAK_BINS = 240  # the largest mean of a minute's bins that ends within so many
 FEATURES = len(WINDOWS) + 1
 
 Floats = NDArray[np.float64]
@@ -24,11 +31,20 @@ Floats = NDArray[np.float64]
 
 class Block(Struct, frozen=True, kw_only=True):
     """One full block: arrivals per second of each bin, as little-endian 32-bit floats. ``number`` counts from the first
-    block of the record."""
+    block of the record; ``digest`` is one of this block and all before it."""
 
     number: int
     bin_s: float
     rates: bytes
+    digest: bytes
+
+
+class Span(Struct, frozen=True, kw_only=True):
+    """The blocks of a packed record: the numbers of the first and the last, and the digest of the last."""
+
+    first: int
+    last: int
+    digest: bytes
 
 
 class History(Struct, frozen=True, kw_only=True):
@@ -38,6 +54,7 @@ class History(Struct, frozen=True, kw_only=True):
     bin_s: float
     at: float | None = None
     blocks: tuple[Block, ...] = ()
+    packed: Span | None = None  # where the blocks are not here but known by number
     tail: bytes = b""
     open_age_s: float = 0.0
     open_s: float = 0.0
@@ -48,7 +65,7 @@ def record(history: History, at: float, window_s: float, arrivals: float | None)
     """The history with the arrivals of the last ``window_s`` seconds; None: they are not known."""
     span_s = window_s if history.at is None else at - history.at
     if span_s <= 0 or not math.isfinite(span_s):
-        return _with(history, at=at)
+        return replace(history, at=at)
     span_s = min(span_s, BLOCK_BINS * history.bin_s)
     known_s = 0.0 if arrivals is None or window_s <= 0 else min(window_s, span_s)
     filling = _Filling(history)
@@ -84,8 +101,7 @@ class _Filling:
         blocks = self.before.blocks
         size = BLOCK_BINS * 4
         while len(tail) >= size:
-            number = blocks[-1].number + 1 if blocks else 0
-            blocks = (*blocks, Block(number=number, bin_s=self.before.bin_s, rates=tail[:size]))[-MOST_BLOCKS:]
+            blocks = (*blocks, _next(blocks, self.before.bin_s, tail[:size]))[-MOST_BLOCKS:]
             tail = tail[size:]
         return History(
             bin_s=self.before.bin_s,
@@ -98,16 +114,44 @@ class _Filling:
         )
 
 
-def _with(history: History, *, at: float) -> History:
-    return History(
-        bin_s=history.bin_s,
-        at=at,
-        blocks=history.blocks,
-        tail=history.tail,
-        open_age_s=history.open_age_s,
-        open_s=history.open_s,
-        open_arrivals=history.open_arrivals,
-    )
+def _next(blocks: Sequence[Block], bin_s: float, rates: bytes) -> Block:
+    before = blocks[-1] if blocks else None
+    number = before.number + 1 if before else 0
+    return Block(number=number, bin_s=bin_s, rates=rates, digest=_digest(before.digest if before else b"", rates))
+
+
+def _digest(before: bytes, rates: bytes) -> bytes:
+    return hashlib.blake2b(before + rates, digest_size=8).digest()
+
+
+# -- storing it
+
+
+def pack(history: History) -> History:
+    """The record with its blocks by name only."""
+    if not history.blocks:
+        return history
+    first, last = history.blocks[0], history.blocks[-1]
+    return replace(history, blocks=(), packed=Span(first=first.number, last=last.number, digest=last.digest))
+
+
+def unpack(history: History, stored: Mapping[int, Block]) -> History:
+    """The record with its blocks, as many of the newest as are stored and follow on each other. Without the very last
+    one the earlier ones are of no use: what lies n bins back must have been observed n bins ago."""
+    span = history.packed
+    if span is None:
+        return history
+    blocks: list[Block] = []
+    expected = span.digest
+    for number in range(span.last, span.first - 1, -1):
+        block, earlier = stored.get(number), stored.get(number - 1)
+        if block is None or block.digest != expected:
+            break
+        if earlier and _digest(earlier.digest, block.rates) != expected:
+            break
+        blocks.append(block)
+        expected = earlier.digest if earlier else b""
+    return replace(history, blocks=tuple(reversed(blocks)), packed=None)
 
 
 # -- reading it
@@ -116,14 +160,14 @@ def _with(history: History, *, at: float) -> History:
 def now(history: History) -> Floats:
     """The trailing means and the peak as of this moment, the bin that is not full included. NaN: not known."""
     before = b"".join(block.rates for block in history.blocks[-2:])
-    rates = np.frombuffer((before + history.tail)[-4 * PEAK_BINS :], dtype="<f4")
+    rates = np.frombuffer((before + history.tail)[-4 * (PEAK_BINS + MINUTE - 1) :], dtype="<f4")
     found = [_trailing(history, rates[-count - 1 :].tolist(), count) for count in WINDOWS]
     watched = ~np.isnan(rates)
     total = np.concatenate([[0.0], np.cumsum(np.where(watched, rates, 0.0), dtype=np.float64)])
     known = np.concatenate([[0], np.cumsum(watched)])
     ends = np.arange(1, len(rates) + 1)
-    begins = np.maximum(ends - WINDOWS[1], 0)
-    minutes = (total[ends] - total[begins]) / np.maximum(known[ends] - known[begins], 1)
+    begins = np.maximum(ends - MINUTE, 0)
+    minutes = ((total[ends] - total[begins]) / np.maximum(known[ends] - known[begins], 1))[-PEAK_BINS:]
     return np.array([*found, np.fmax(minutes.max(initial=0.0), found[1])], dtype=np.float64)
 
 
@@ -155,7 +199,9 @@ def features(before: bytes, these: bytes) -> NDArray[np.float32]:
         begins = np.maximum(ends - window, 0)
         seen = known[ends] - known[begins]
         rows.append(np.where(seen > 0, (total[ends] - total[begins]) / np.maximum(seen, 1), np.nan))
-    padded = np.concatenate([np.full(PEAK_BINS - 1, -np.inf), np.nan_to_num(rows[1], nan=-np.inf)])
+    minutes = np.nan_to_num(rows[1], nan=-np.inf)
+    minutes[: MINUTE - 1 if before else 0] = -np.inf  # these began earlier than what is at hand
+    padded = np.concatenate([np.full(PEAK_BINS - 1, -np.inf), minutes])
     peak = np.lib.stride_tricks.sliding_window_view(padded, PEAK_BINS).max(axis=1)
     rows.append(np.where(np.isfinite(peak), peak, np.nan))
     return np.array([row[len(before) // 4 :] for row in rows], dtype=np.float32)

@@ -1,4 +1,8 @@
-"""How long it takes from asking for a replica to its being ready, learned from the starts seen."""
+"""How long it takes from asking for a replica to its being ready, learned from the starts seen.
+
+A start that has not ended yet, or was given up, says something too: that it takes longer than this. Leaving those out
+would make starts look quick just when they are slow.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Sequence
 
 KEPT = 64  # newest starts; older ones say little about today's image and region
 SURE = 0.9  # the share of starts that the lead time covers
+OVERDUE = 1.25  # times its age, that is how long a start takes that is older than any that was seen to end
 DOUBT = 5  # the expected start weighs as much as so many starts seen
 
 
@@ -15,17 +20,32 @@ def remember(starts_s: Sequence[float], finished_s: Sequence[float]) -> tuple[fl
     return (*starts_s, *(s for s in finished_s if s >= 0 and math.isfinite(s)))[-KEPT:]
 
 
-def lead_time_s(starts_s: Sequence[float], expected_s: float) -> float:
-    """Seconds within which nine of ten starts were ready; ``expected_s`` as long as none was seen."""
+def lead_time_s(starts_s: Sequence[float], expected_s: float, unended_s: Sequence[float] = ()) -> float:
+    """Seconds within which nine of ten starts are ready, by the product-limit estimate (Kaplan and Meier, 1958):
+    ``unended_s`` are the ages of starts that have not ended. ``expected_s`` as long as none was seen to end."""
     if not starts_s:
         return expected_s
-    return sorted(starts_s)[math.ceil(SURE * len(starts_s)) - 1]
+    ends = sorted([(s, 0) for s in starts_s] + [(s, 1) for s in unended_s])
+    left = 1.0
+    for i, (seconds, unended) in enumerate(ends):
+        if not unended:
+            left *= 1.0 - 1.0 / (len(ends) - i)
+            if left <= 1.0 - SURE + 1e-9:
+                return seconds
+    return ends[-1][0]
 
 
-def mean_start_s(starts_s: Sequence[float], expected_s: float) -> float:
+def mean_start_s(starts_s: Sequence[float], expected_s: float, unended_s: Sequence[float] = ()) -> float:
     """Mean seconds of a start; ``expected_s`` counts as a few starts, so that the first one seen is not believed
-    alone."""
-    return (math.fsum(starts_s) + DOUBT * expected_s) / (len(starts_s) + DOUBT)
+    alone. One that is older than the mean and has not ended is reckoned to take as long as those that took longer."""
+    mean_s = (math.fsum(starts_s) + DOUBT * expected_s) / (len(starts_s) + DOUBT)
+    late = [_end_s(age, starts_s) for age in unended_s if age > mean_s]
+    return (mean_s * (len(starts_s) + DOUBT) + math.fsum(late)) / (len(starts_s) + DOUBT + len(late))
+
+
+def _end_s(age_s: float, starts_s: Sequence[float]) -> float:
+    longer = [s for s in starts_s if s > age_s]
+    return math.fsum(longer) / len(longer) if longer else age_s * OVERDUE
 
 
 def asked_after(asked_at: Sequence[float], at: float, finished_s: Sequence[float], starting: int) -> tuple[float, ...]:

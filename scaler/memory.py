@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import takewhile
 
 import msgspec
 from msgspec import Struct, field
@@ -15,6 +17,7 @@ from scaler.conditions import SHOWN_S, blames_template, cause, condition, contai
 from scaler.decide import State
 from scaler.happened import Happened, Rolled, view, waiting
 from scaler.happened import happened as news_of
+from scaler.history import Block, History, Span, pack, unpack
 from scaler.model import Condition, Decision, Observation, Phase, Replica
 from scaler.plan import ACTIVE
 from scaler.ports import Stored
@@ -80,6 +83,35 @@ def recall(stored: Stored) -> Memory | None:
         told = {"service": stored.service, "error": str(error)}
         log.warning("a service's memory is not readable and starts anew", extra=told)
         return None
+
+
+def span(state: State) -> Span | None:
+    """The blocks of the record of arrivals that this state knows by number only."""
+    return state.ahead.history.packed if state.ahead else None
+
+
+def with_history(state: State, blocks: Mapping[int, Block]) -> State:
+    """A stored state with its record of arrivals whole again."""
+    return _with_history(state, partial(unpack, stored=blocks))
+
+
+def without_blocks(state: State) -> State:
+    """A state as it is stored: the full blocks of its record of arrivals have rows of their own."""
+    return _with_history(state, pack)
+
+
+def new_blocks(before: State | None, after: State) -> tuple[Block, ...]:
+    """The blocks that became full between two states."""
+    known = {b.digest for b in before.ahead.history.blocks[-1:]} if before and before.ahead else set()
+    blocks = after.ahead.history.blocks if after.ahead else ()
+    newest = takewhile(lambda block: block.digest not in known, reversed(blocks))
+    return tuple(reversed(list(newest)))
+
+
+def _with_history(state: State, change: Callable[[History], History]) -> State:
+    if state.ahead is None:
+        return state
+    return replace(state, ahead=replace(state.ahead, history=change(state.ahead.history)))
 
 
 def next_backoff(before: Mapping[str, Backoff], fleet: observe.Fleet, now: float) -> dict[str, Backoff]:

@@ -6,7 +6,9 @@ late. The count wanted is the one with the least
 
     rent of n  +  lateness_price x expected late requests x replica time of a request  +  work left over at the end.
 
-Paths end one lead time and a little after now: later, another decision can still mend things.
+Paths end one lead time and a little after now: later, another decision can still mend things. For the same reason not
+all of the lateness on a path counts. What is late before a replica asked for now could serve is ours alone to prevent,
+by not giving up what is there; what comes after that, the decisions of the next ticks can still prevent in part.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ from scaler.forecast import Paths
 from scaler.history import Floats
 
 CHOICES = 16  # counts that are looked at one by one
-BELIEF = 0.3  # of the lateness on a path is counted: the rest another decision can still prevent
+LATER = 0.3  # of the lateness after a start is counted at a price of 10, and less, by a power, at a higher one
+LATER_POWER = 0.35
+SOONER = 3.0  # times as much of the lateness before that
+LEFT = 1.5  # price of work left over: above 1, or serving some of more than can be served would not be worth its rent
 
 
 class Supply(Struct, frozen=True, kw_only=True):
@@ -76,14 +81,21 @@ def costs(
     """Rent and price of lateness of each count, in replica seconds."""
     bins = paths.rates.shape[1]
     served = _capacity(supply, bins, bin_s, counts)
-    queue = np.full((len(paths.weights), len(counts)), queued)
-    late = np.zeros_like(queue)
+    share = LATER * (price.lateness / 10.0) ** -LATER_POWER
+    sooner = int(supply.lead_s / bin_s)
+    capacity, limits = served * bin_s, price.slo_wait_s * served
+    counted = np.where(np.arange(bins) < sooner, SOONER * share, share)
+    came = paths.rates * bin_s
+    weighed = paths.weights[:, None] * came * counted
+    queue = np.full((len(paths.weights), len(counts)), float(queued))
+    late, is_late = np.zeros(len(counts)), np.empty_like(queue)
     for i in range(bins):
-        came = paths.rates[:, i, None] * bin_s
-        queue += came
-        queue -= np.minimum(queue, served[i] * bin_s)
-        late += np.where(queue > price.slo_wait_s * served[i], came, 0.0)
-    worth: Floats = paths.weights @ (BELIEF * price.lateness * late + queue) / supply.rate
+        queue += came[:, i, None]
+        queue -= capacity[i]
+        np.maximum(queue, 0.0, out=queue)
+        np.greater(queue, limits[i], out=is_late)
+        late += weighed[:, i] @ is_late
+    worth: Floats = (price.lateness * late + LEFT * (paths.weights @ queue)) / supply.rate
     return counts.astype(np.float64) * (price.rent_bins * bin_s), worth
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from msgspec import Struct, field
 
 from scaler.errors import Conflict, OutOfCapacity, Refused
+from scaler.history import Block, Span
 from scaler.model import Front, Group, GroupDetail, Pin, Replica, Stats
 
 
@@ -141,11 +142,13 @@ class DrawnRow(Struct, frozen=True, kw_only=True):
 
 
 class Changes(Struct, frozen=True, kw_only=True):
-    """The rows one save writes and removes together."""
+    """The rows one save writes and removes together; ``blocks`` are those of the record of arrivals that are full now
+    and stored nowhere yet."""
 
     written: tuple[Replica, ...] = field(default=())
     removed: tuple[Replica, ...] = field(default=())
     rollout: RolloutRow | None = None  # None: as it was
+    blocks: tuple[Block, ...] = field(default=())
 
 
 class Store(Protocol):
@@ -158,6 +161,10 @@ class Store(Protocol):
         """One transaction: the service row if its ETag is still ``stored.etag`` (or if there is still none), and the
         replica rows (written if their ETag still matches; inserted where ``Replica.etag`` is empty). Gives what is
         stored now, new ETags included. Raises ``Conflict``, with nothing changed, when another tick was first."""
+
+    async def history(self, service: str, span: Span) -> Mapping[int, Block]:
+        """The stored blocks of the record of arrivals, by number; at least those of the span that are stored at all.
+        They never change, so a store keeps what it once read."""
 
     async def move(self, service: str, replica: Replica) -> Replica:
         """Write one replica row if its ETag still matches; gives it with the new ETag. Raises ``Conflict``."""

@@ -24,10 +24,22 @@ from scaler.errors import Conflict, Unavailable
 from scaler.happened import Rolled
 from scaler.looking import Shared
 from scaler.managed import Managed, World
-from scaler.memory import POOL, Backoff, Memory, conditions, next_backoff, recall, room, told_of, waits
+from scaler.memory import (
+    POOL,
+    Backoff,
+    Memory,
+    conditions,
+    new_blocks,
+    next_backoff,
+    room,
+    told_of,
+    waits,
+    without_blocks,
+)
 from scaler.model import Condition, Decision, Group, Observation, Phase, Replica
 from scaler.past import pack_newest
 from scaler.ports import Calls, Changes, DecisionRow, RolloutRow, ServiceRow, Stored
+from scaler.recalled import recalled
 from scaler.rollout import Rollout
 from scaler.shadow import decide_beside
 from scaler.starts import Start
@@ -67,10 +79,10 @@ class ServiceTick:
         with self.calls.counting(), self._stretch("load"):
             try:
                 self.stored = await self.world.store.load(self.managed.name)
+                self.memory = await recalled(self.world.store, self.stored)
             except Unavailable as error:
                 self.failure = str(error)
                 return False
-        self.memory = recall(self.stored)
         return True
 
     def gave_up(self) -> TickReport:
@@ -326,7 +338,7 @@ class ServiceTick:
         decision = memory.decision
         assert decision is not None
         row = ServiceRow(
-            memory=msgspec.msgpack.encode(memory),
+            memory=msgspec.msgpack.encode(replace(memory, state=without_blocks(memory.state))),
             endpoints_version=version if changed else current,
             off=decision.off,
             opens_at=decision.opens_at,
@@ -339,7 +351,12 @@ class ServiceTick:
         rows = planned.replicas if changed else [_never_listed(r, version, current) for r in planned.replicas]
         written = tuple(r for r in rows if before.get(r.name) != r)
         removed = tuple(before[r.name] for r in (*fleet.removed, *planned.removed) if r.name in before)
-        changes = Changes(written=written, removed=removed, rollout=self._changed(rolled))
+        changes = Changes(
+            written=written,
+            removed=removed,
+            rollout=self._changed(rolled),
+            blocks=new_blocks(self.memory.state if self.memory else None, memory.state),
+        )
         counted = self.calls.outcomes()
         self.stored = await self.world.store.save(self.stored, row, changes)
         self.owed.clear()  # these are in the tally now, with those of this tick so far
@@ -372,7 +389,7 @@ class ServiceTick:
             because=decision.because,
             decision=msgspec.msgpack.encode(decision),
             observation=msgspec.msgpack.encode(after.observation),
-            state_before=msgspec.msgpack.encode(state),
+            state_before=msgspec.msgpack.encode(without_blocks(state)),
             policy=msgspec.msgpack.encode(self.managed.policy),
             shadow=msgspec.msgpack.encode(shadow) if shadow else b"",
             actions=json.dumps(list(outcomes)),

@@ -19,8 +19,9 @@ from scaler.config import Config
 from scaler.errors import Unavailable
 from scaler.looking import Shared
 from scaler.managed import Managed, World, no_longer
-from scaler.memory import Memory, recall
+from scaler.memory import Memory
 from scaler.model import Group
+from scaler.recalled import recalled
 from scaler.service_tick import ServiceTick, TickReport
 
 __all__ = ["Scaler", "TickReport"]
@@ -72,7 +73,7 @@ class Scaler:
 
     async def memory(self, service: str) -> Memory | None:
         """What a service remembers: its last observation, decision and conditions. None before its first tick."""
-        return recall(await self.store.load(service))
+        return await recalled(self.store, await self.store.load(service))
 
     async def _pass(
         self, managed: Sequence[Managed], now: float, cause: str

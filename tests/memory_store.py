@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from scaler.errors import Conflict
+from scaler.history import MOST_BLOCKS, Block, Span
 from scaler.model import Front, Pin, Replica
 from scaler.ports import Changes, DecisionRow, DrawnRow, RolloutRow, ServiceRow, Stored, outgoing
 
@@ -86,6 +87,12 @@ class MemoryStore:
             replicas=tuple(replicas),
         )
 
+    async def history(self, service: str, span: Span) -> Mapping[int, Block]:
+        if not any(key.startswith("history-") for key in self.rows[service]):
+            return {}
+        self._meet("history")
+        return {r.value.number: r.value for k, r in self.rows[service].items() if k.startswith("history-")}
+
     async def services(self) -> Sequence[str]:
         self._meet("services")
         return sorted(service for service, rows in self.rows.items() if "service" in rows)
@@ -99,6 +106,8 @@ class MemoryStore:
         if changes.rollout is not None:
             self._match(rows, "rollout", changes.rollout.etag or None)
         etag = self._write(rows, "service", row)
+        for block in changes.blocks:
+            self._write(rows, f"history-{block.number % (2 * MOST_BLOCKS):04d}", block)
         written = {r.name: replace(r, etag=self._write(rows, f"replica-{r.name}", r)) for r in changes.written}
         rolling = stored.rollout
         if changes.rollout is not None:

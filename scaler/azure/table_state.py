@@ -1,8 +1,10 @@
 """State and decisions in Azure Table Storage: one query to load a service, one transaction to save it.
 
 Table ``state`` has a partition a service, with the rows ``service`` (its ETag is the fence), ``pin``, ``front``,
-``rollout``, a ``replica-<name>`` for each replica and a ``past-<hour>`` for each hour that is over.
-Table ``decisions`` has a row a tick, in order of time.
+``rollout``, a ``replica-<name>`` for each replica, a ``past-<hour>`` for each hour that is over, and a
+``history-<number>`` for each full block of the record of arrivals. Blocks never change; their keys go round, so that
+twice as many are kept as a record has: what was decided with a full record can still be computed again. Table
+``decisions`` has a row a tick, in order of time.
 
 A transaction takes 100 rows. A larger save becomes several, and each of them rewrites the service row under the fence,
 all but the last with what it held before: the turn stays ours between them, and what was decided is remembered with the
@@ -27,6 +29,7 @@ from msgspec.structs import replace
 from scaler.azure.failures import told, unavailable
 from scaler.azure.table_rows import Row, from_row, to_row
 from scaler.errors import Conflict, Unavailable
+from scaler.history import MOST_BLOCKS, Block, Span
 from scaler.model import Front, Phase, Pin, Replica
 from scaler.ports import Changes, DecisionRow, DrawnRow, RolloutRow, ServiceRow, Stored, outgoing
 
@@ -37,7 +40,10 @@ if TYPE_CHECKING:
 CALL_LIMIT_S = 10.0
 ROWS_A_TRANSACTION = 100
 STATE, DECISIONS = "state", "decisions"
-REPLICA, ROLLOUT, PAST = "replica-", "rollout", "past-"  # a tick reads from `pin` on, and so no past
+REPLICA, ROLLOUT = "replica-", "rollout"
+PAST, HISTORY = "past-", "history-"  # a tick reads from `pin` on, and so neither of these
+BLOCKS_KEPT = 2 * MOST_BLOCKS
+BLOCKS_ONE_BY_ONE = 8  # more than so many are read with all the others
 FIRST_SPAN_MS = 900_000  # how far back the newest decisions are looked for at first; doubled until there are enough
 LAST_MS = 10**15 - 1
 DRAWN = ("PartitionKey", "RowKey", *DrawnRow.__struct_fields__, "decision_1", "observation_1")
@@ -54,6 +60,7 @@ class TableState:
         self._state: TableClient = service.get_table_client(STATE)
         self._decisions: TableClient = service.get_table_client(DECISIONS)
         self._clock = clock  # only to know where the newest decisions are
+        self._blocks: dict[str, dict[int, Block]] = {}  # by service: what was read once is not read again
 
     # -- state
 
@@ -63,6 +70,26 @@ class TableState:
             self._state, "PartitionKey eq @service and (RowKey eq 'front' or RowKey ge 'pin')", service=service
         )
         return _stored(service, rows)
+
+    async def history(self, service: str, span: Span) -> Mapping[int, Block]:
+        """What is kept here is believed as long as its last block is the one that the span names."""
+        known = {n: b for n, b in self._blocks.get(service, {}).items() if n >= span.first}
+        newest = max((n for n in known if n <= span.last), default=-1)
+        if newest == span.last and known[newest].digest != span.digest:
+            known, newest = {}, -1
+        missing = range(max(span.first, newest + 1), span.last + 1)
+        if missing:
+            known |= await self._read_blocks(service, missing)
+            self._blocks[service] = known
+        return known
+
+    async def _read_blocks(self, service: str, numbers: range) -> dict[int, Block]:
+        keys = "RowKey ge 'history-' and RowKey lt 'history.'"
+        if len(numbers) <= BLOCKS_ONE_BY_ONE:
+            keys = " or ".join(f"RowKey eq '{_block_key(number)}'" for number in numbers)
+        rows = await self._query(self._state, f"PartitionKey eq @service and ({keys})", service=service)
+        blocks = (from_row(STATE, row, Block) for row in rows)
+        return {block.number: block for block in blocks if block.number in numbers}
 
     async def services(self) -> Sequence[str]:
         rows = await self._query(self._state, "RowKey eq 'service'", select=("PartitionKey", "RowKey"))
@@ -80,6 +107,7 @@ class TableState:
             replies = await self._transaction([fence, *batch], f"the rows of {stored.service}")
             etag = _etag(replies[0])
             etags |= {str(op[1]["RowKey"]): r.get("etag", "") for op, r in zip(batch, replies[1:], strict=True)}
+        self._blocks.setdefault(stored.service, {}).update({block.number: block for block in changes.blocks})
         written = {r.name: replace(r, etag=etags[REPLICA + r.name]) for r in changes.written}
         rolling = replace(changes.rollout, etag=etags[ROLLOUT]) if changes.rollout else stored.rollout
         gone = {r.name for r in changes.removed}
@@ -305,13 +333,22 @@ def _operations(stored: Stored, changes: Changes) -> list[Operation]:
         )
         for replica in changes.removed
     ]
+    blocks: list[Operation] = [
+        ("upsert", to_row(stored.service, _block_key(block.number), block), {"mode": UpdateMode.REPLACE})
+        for block in changes.blocks
+    ]
     rolling = [(False, _rollout_operation(stored.service, changes.rollout))] if changes.rollout else []
-    return [operation for _, operation in sorted([*rolling, *written, *removed], key=lambda pair: pair[0])]
+    operations = sorted([*rolling, *written, *removed], key=lambda pair: pair[0])
+    return [*blocks, *(operation for _, operation in operations)]
 
 
 def _rollout_operation(service: str, row: RolloutRow) -> Operation:
     columns = to_row(service, ROLLOUT, row, leave_out=OF_THE_KEY)
     return _fenced("update" if row.etag else "create", columns, row.etag)
+
+
+def _block_key(number: int) -> str:
+    return f"{HISTORY}{number % BLOCKS_KEPT:04d}"
 
 
 def _endpoint(replica: Replica | None) -> tuple[str, int] | None:

@@ -17,6 +17,7 @@ from scaler import rollout
 from scaler.errors import BadSetting
 from scaler.model import Pin
 from scaler.ports import Stored
+from scaler.recalled import recalled
 from scaler.web import views
 from scaler.web.access import Access
 from scaler.web.bodies import convert, iso, query_flag, read_json
@@ -94,7 +95,9 @@ class Changing:
         pin = replace(pin, actor=actor(request, body.actor, access=self._access))
         stored = await scaler.store.load(name)
         if query_flag(request, "dry_run"):
-            return answer({"service": name, "pin": views.pin_view(pin), "effect": _preview(scaler, stored, pin, now)})
+            return answer(
+                {"service": name, "pin": views.pin_view(pin), "effect": await _preview(scaler, stored, pin, now)}
+            )
         etag = stored.pin_etag if in_force(stored.pin, now) else None
         if _preconditions(request, etag):
             written = await scaler.store.write_pin(name, pin, etag=stored.pin_etag, create=stored.pin_etag is None)
@@ -112,7 +115,7 @@ class Changing:
         stored = await scaler.store.load(name)
         if query_flag(request, "dry_run"):
             there = in_force(stored.pin, now) is not None
-            return answer({"service": name, "removed": there, "effect": _preview(scaler, stored, None, now)})
+            return answer({"service": name, "removed": there, "effect": await _preview(scaler, stored, None, now)})
         guarded = _preconditions(request, stored.pin_etag if in_force(stored.pin, now) else None)
         removed = await scaler.store.remove_pin(name, etag=stored.pin_etag if guarded else None)
         who = actor(request, body.actor, access=self._access)
@@ -160,7 +163,7 @@ class Changing:
         who = actor(request, body.actor, access=self._access)
         if query_flag(request, "dry_run"):
             stored, now = await scaler.store.load(name), self._clock()
-            told = {"service": name, "effect": _preview(scaler, stored, in_force(stored.pin, now), now)}
+            told = {"service": name, "effect": await _preview(scaler, stored, in_force(stored.pin, now), now)}
             return answer(told)
         if cause == "admin":
             self._audit("tick", name, who, line(body.reason, "reason"))
@@ -242,8 +245,8 @@ async def _reasoned(request: Request) -> Reasoned:
     return convert({} if raw is None else raw, Reasoned, "body")
 
 
-def _preview(scaler: Scaler, stored: Stored, pin: Pin | None, now: float) -> views.Json:
-    decision = decision_with(stored, scaler.managed[stored.service].policy, pin, now)
+async def _preview(scaler: Scaler, stored: Stored, pin: Pin | None, now: float) -> views.Json:
+    decision = decision_with(await recalled(scaler.store, stored), scaler.managed[stored.service].policy, pin, now)
     return views.effect_view("preview", decision)
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from scaler.decide import Policy, decide
-from scaler.memory import recall
+from scaler.memory import Memory
 from scaler.model import Decision, Pin
-from scaler.ports import Stored
 
 
-def decision_with(stored: Stored, policy: Policy, pin: Pin | None, now: float) -> Decision | None:
+def decision_with(memory: Memory | None, policy: Policy, pin: Pin | None, now: float) -> Decision | None:
     """What the next tick would decide with this pin (None: with none); None before the first tick."""
-    memory = recall(stored)
     if memory is None or memory.observation is None:
         return None
     seen = replace(memory.observation, at=max(now, memory.observation.at), pin=pin, cold_starts_s=())

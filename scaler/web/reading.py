@@ -14,9 +14,10 @@ from starlette.responses import Response
 
 from scaler.doctor import Check
 from scaler.foresight import foresight
-from scaler.memory import recall
 from scaler.past import Point
 from scaler.ports import DecisionRow, Store
+from scaler.recalled import recalled
+from scaler.recompute import blocks_of
 from scaler.schedule import DAY_S, compile_schedule, preview
 from scaler.web import views
 from scaler.web.bodies import YEAR_3000, iso, query_instant, query_number
@@ -125,9 +126,9 @@ class Reading:
         if not rows:
             raise Problem(404, "no-decision", f"No decision of {name} is recorded at or before {iso(at)}.")
         before = views.decision_view(rows[1]) if len(rows) > 1 else None
-        return answer(
-            {"service": name, "asked_at": iso(at), "decision": views.explained_view(rows[0]), "before": before}
-        )
+        named = blocks_of(rows[0])
+        explained = views.explained_view(rows[0], await scaler.store.history(name, named) if named else {})
+        return answer({"service": name, "asked_at": iso(at), "decision": explained, "before": before})
 
     async def schedule(self, request: Request) -> Response:
         scaler, now = self._scaler(), self._clock()
@@ -163,7 +164,7 @@ class Reading:
             bound=service.replicas.max,
             periods=preview(schedule, since, (end - since) / DAY_S),
             pin=in_force(stored.pin, now) if stored else None,
-            foresight=foresight(recall(stored)) if stored else None,
+            foresight=foresight(await recalled(scaler.store, stored)) if stored else None,
             width=float(width),
         )
         return Response(picture(shown), headers={"cache-control": "no-store"}, media_type="image/svg+xml")
@@ -185,7 +186,7 @@ class Reading:
         if not scaler.config.services[name].forecast:
             detail = f"{name} has no forecast: set `forecast: true` in autoscaler.yaml to let it look ahead."
             raise Problem(404, "no-forecast", detail)
-        found = foresight(recall(await scaler.store.load(name)))
+        found = foresight(await recalled(scaler.store, await scaler.store.load(name)))
         if found is None:
             raise Problem(404, "no-forecast", f"{name} has no forecast now: arrivals are not known, or not yet.")
         return answer(views.forecast_view(name, found))

@@ -16,6 +16,7 @@ from scaler import rollout, starts
 from scaler.alternatives import alternatives
 from scaler.config import Service
 from scaler.foresight import Foresight
+from scaler.history import Block
 from scaler.model import Condition, Decision, Observation, Phase, Pin, Replica
 from scaler.observe import replica_data
 from scaler.ports import DecisionRow, Stored
@@ -247,7 +248,7 @@ def decision_view(row: DecisionRow) -> Json:
     }
 
 
-def explained_view(row: DecisionRow) -> Json:
+def explained_view(row: DecisionRow, blocks: Mapping[int, Block]) -> Json:
     """One recorded tick with every step and what was observed. A part that cannot be read is None."""
     decision = decoded(row.decision, Decision)
     observation = decoded(row.observation, Observation)
@@ -262,7 +263,7 @@ def explained_view(row: DecisionRow) -> Json:
         "beside": msgspec.to_builtins(decision.beside) if decision else [],
         "cost": msgspec.to_builtins(decision.cost) if decision else None,
         "shadow": shadow_view(shadow) if shadow else None,
-        "reproduced": is_reproduced(row),
+        "reproduced": is_reproduced(row, blocks),
     }
 
 

@@ -16,6 +16,7 @@ services:
     replicas: {min: 0, max: 8}
     target: {concurrency: 4, requests_per_second: 10}
     start: {expected_s: 60}
+    forecast: false
 """
 CHEAPER = CONFIG.replace("max: 8", "max: 3")
 

@@ -180,9 +180,9 @@ def test_decisions_show_what_changed_the_count_and_every_tick_when_asked(served:
     assert len(json.loads(scaler("decisions", "iris", "--limit", "1", "--json").stdout)["decisions"]) == 1
 
 
-def test_forecast_is_a_table_or_exit_1_with_what_to_set(scaler: Run) -> None:
+def test_forecast_is_a_table_or_exit_1_with_the_reason(scaler: Run) -> None:
     shown = scaler("forecast", "iris")
-    assert (shown.exit_code, "forecast: true" in shown.stderr) == (1, True)
+    assert (shown.exit_code, "has no forecast" in shown.stderr) == (1, True)
     told = {"service": "iris", "at": "2026-03-01T12:00:00Z", "bin_s": 60.0}
     band = told | {"low": [1.0, 2.0], "mid": [2.0, 3.0], "high": [4.0, 8.0]}
     with console().capture() as captured:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from scaler.azure import table_state
 from scaler.azure.table_state import TableState
 from scaler.errors import Conflict, Unavailable
+from scaler.history import MOST_BLOCKS, Block, History, Span, pack, record, unpack
 from scaler.model import Front, Phase, Pin, Replica
 from scaler.ports import Calls, Changes, DecisionRow, RolloutRow, ServiceRow, Store, Stored
 from tests.azurite import Azurite, missing_azurite
@@ -409,3 +410,73 @@ async def test_a_rollout_written_by_somebody_else_meanwhile_stops_the_save(store
     assert now.rollout == written
     assert now.row is not None
     assert now.row.memory == b"first"
+
+
+# -- the record of arrivals
+
+
+def arrivals(blocks: int, history: History | None = None) -> History:
+    """A record that many blocks longer, with arrivals that tell the bins apart."""
+    history = history or History(bin_s=15.0)
+    hours = len(history.blocks)
+    for hour in range(hours, hours + blocks):
+        for i in range(240):
+            history = record(history, (hour * 240 + i) * 15.0, 15.0, float(hour + i))
+    return history
+
+
+def named(history: History) -> Span:
+    span = pack(history).packed
+    assert span is not None
+    return span
+
+
+async def saved(store: Store, service: str, *blocks: Block) -> None:
+    await store.save(await store.load(service), service_row(), Changes(blocks=blocks))
+
+
+async def test_blocks_come_back_as_they_were_and_a_load_does_not_read_them(store: Store, service: str) -> None:
+    history = arrivals(3)
+    await saved(store, service, *history.blocks[:2])
+    await saved(store, service, history.blocks[2])
+    assert unpack(pack(history), await store.history(service, named(history))) == history
+    assert len((await store.load(service)).replicas) == 0
+
+
+async def test_what_is_not_stored_is_not_there(store: Store, service: str) -> None:
+    history = arrivals(2)
+    assert unpack(pack(history), await store.history(service, named(history))).blocks == ()
+    await saved(store, service, history.blocks[1])
+    assert unpack(pack(history), await store.history(service, named(history))).blocks == history.blocks[1:]
+
+
+async def test_keys_go_round_and_the_newest_blocks_are_kept(store: Store, service: str) -> None:
+    first = arrivals(1).blocks[0]
+    await saved(store, service, first)
+    far = [Block(number=n, bin_s=15.0, rates=first.rates, digest=b"%d" % n) for n in range(1, 2 * MOST_BLOCKS + 2)]
+    for i in range(0, len(far), 90):
+        await saved(store, service, *far[i : i + 90])
+    found = await store.history(service, Span(first=2, last=far[-1].number, digest=far[-1].digest))
+    assert [found.get(n) for n in range(2, far[-1].number + 1)] == far[1:]
+
+
+async def test_a_block_that_another_instance_wrote_is_read_alone(tables: TableServiceClient, service: str) -> None:
+    ours, theirs = TableState(tables, clock=lambda: AT), TableState(tables, clock=lambda: AT)
+    history = arrivals(12)
+    await saved(theirs, service, *history.blocks[:11])
+    eleven = replace(history, blocks=history.blocks[:11])
+    assert unpack(pack(eleven), await ours.history(service, named(eleven))) == eleven
+    calls = Calls()
+    with calls.counting():
+        await ours.history(service, named(eleven))
+    assert calls.counts() == {}
+    await saved(theirs, service, history.blocks[11])
+    assert unpack(pack(history), await ours.history(service, named(history))) == history
+
+
+async def test_a_record_that_began_anew_elsewhere_is_read_anew(tables: TableServiceClient, service: str) -> None:
+    ours, theirs = TableState(tables, clock=lambda: AT), TableState(tables, clock=lambda: AT)
+    old, new = arrivals(2), arrivals(2, record(History(bin_s=15.0), 0.0, 15.0, 7.0))
+    await saved(ours, service, *old.blocks)
+    await saved(theirs, service, *new.blocks)
+    assert unpack(pack(new), await ours.history(service, named(new))) == new

@@ -11,11 +11,13 @@ from scaler.model import Decision, Observation
 
 
 def policy(**settings: Any) -> Policy:
-    """A policy from settings as an operator writes them; at most 10 replicas of 4 requests at once unless told."""
+    """A policy from settings as an operator writes them; unless told, at most 10 replicas of 4 requests at once, and
+    no forecast."""
     settings = {
         "replicas": {"min": 0, "max": 10},
         "target": {"concurrency": 4},
         "start": {"expected_s": 60},
+        "forecast": False,
         **settings,
     }
     text = json.dumps({"services": {"iris": settings}})

@@ -12,7 +12,9 @@ from scaler.decide import decide, initial_state, policy_of
 from scaler.model import Decision, Observation, Pin, Step
 
 POLICY = policy_of(
-    load("services: {iris: {replicas: {min: 1, max: 6}, target: {concurrency: 4}}}", "a.yaml").services["iris"],
+    load(
+        "services: {iris: {forecast: false, replicas: {min: 1, max: 6}, target: {concurrency: 4}}}", "a.yaml"
+    ).services["iris"],
     "iris",
     "a.yaml",
 )

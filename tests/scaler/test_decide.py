@@ -8,6 +8,7 @@ from itertools import pairwise
 import msgspec
 import pytest
 
+from scaler.ahead import initial
 from scaler.decide import State, decide, initial_state
 from scaler.errors import BadSetting
 from scaler.model import Pin
@@ -285,7 +286,7 @@ def test_state_survives_being_stored() -> None:
 
 
 def test_a_fresh_state_is_empty() -> None:
-    assert initial_state(policy()) == State()
+    assert initial_state(policy()) == State(ahead=initial(60.0))
 
 
 def test_settings_that_contradict_each_other_are_refused_with_their_path() -> None:

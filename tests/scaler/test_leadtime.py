@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from scaler.leadtime import KEPT, lead_time_s, remember
+import pytest
+
+from scaler.leadtime import KEPT, asked_after, lead_time_s, mean_start_s, remember
 
 
 def test_before_any_start_the_expected_time_holds() -> None:
@@ -21,3 +23,41 @@ def test_only_the_newest_starts_are_kept_and_nonsense_is_not() -> None:
     assert len(starts) == KEPT
     assert starts[0] == 1
     assert starts[-1] == 7.0
+
+
+def test_starts_that_have_not_ended_make_the_lead_time_longer() -> None:
+    seen = [60.0, 62.0, 65.0, 70.0, 80.0]
+    assert lead_time_s(seen, 90.0) == 80.0
+    assert lead_time_s(seen, 90.0, [10.0] * 5) == 80.0
+    assert lead_time_s(seen, 90.0, [300.0]) == 300.0
+    assert lead_time_s([60.0] * 20, 90.0, [300.0]) == 60.0
+    assert lead_time_s([], 90.0, [300.0]) == 90.0
+
+
+def test_the_product_limit_counts_each_end_among_those_still_at_risk() -> None:
+    """By hand: 10 of 4 at risk, 20 of 2 at risk (15 left): 3/4, then 3/8; then 40 alone."""
+    assert lead_time_s([10.0, 20.0, 40.0], 90.0, [15.0]) == 40.0
+    ends = [float(s) for s in range(1, 10)]
+    assert lead_time_s(ends, 90.0, [0.5]) == 9.0
+    assert lead_time_s([*ends, 100.0], 90.0) == 9.0
+    assert lead_time_s([*ends, 100.0], 90.0, [8.5]) == 100.0
+
+
+def test_the_mean_believes_the_expected_start_at_first() -> None:
+    assert mean_start_s([], 90.0) == 90.0
+    assert mean_start_s([30.0] * 5, 90.0) == 60.0
+
+
+def test_only_starts_that_are_overdue_move_the_mean() -> None:
+    seen = [60.0] * 5
+    assert mean_start_s(seen, 60.0, [10.0, 59.0]) == 60.0
+    assert mean_start_s(seen, 60.0, [100.0]) == pytest.approx((600 + 125) / 11)
+    assert mean_start_s([*seen, 200.0], 60.0, [100.0]) == pytest.approx((600 + 200 + 200) / 12)
+
+
+def test_a_start_that_ended_is_the_request_that_fits_it_best() -> None:
+    assert asked_after([0.0, 50.0], 100.0, [48.0], 1) == (0.0,)
+    assert asked_after([0.0, 50.0], 100.0, [99.0], 1) == (50.0,)
+    assert asked_after([], 100.0, [99.0], 0) == ()
+    assert asked_after([0.0], 100.0, [], 3) == (0.0, 100.0, 100.0)
+    assert asked_after([0.0, 50.0], 100.0, [], 1) == (0.0,)

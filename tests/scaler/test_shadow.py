@@ -13,7 +13,8 @@ from scaler.decide import State, decide, initial_state
 from scaler.errors import BadSetting
 from scaler.managed import Managed
 from scaler.model import Decision
-from scaler.recompute import is_reproduced, recomputed
+from scaler.recalled import recalled
+from scaler.recompute import blocks_of, is_reproduced, recomputed
 from scaler.shadow import decide_beside, shadow_of
 from tests.scaler.seen import policy, seen
 from tests.scaler.ticking import SERVICE, Ticking
@@ -56,24 +57,20 @@ def test_the_same_policy_as_its_own_shadow_never_differs() -> None:
             assert theirs == ours
 
 
-def test_a_shadow_with_a_forecast_keeps_its_own_record_only_where_the_live_policy_has_none() -> None:
-    with_, without = policy(forecast=True), policy()
-    now = [seen(15.0 * i, ready=1, arrivals=30.0, completed=30.0, in_flight=2.0) for i in range(300)]
-    live, beside = initial_state(without), None
-    for one in now:
-        _, beside = decide_beside(with_, beside, live, one)
-        _, live = decide(without, live, one)
-    assert beside is not None
-    assert beside.ahead is not None
-    assert beside.ahead.history.blocks
-    live, beside = initial_state(with_), None
-    for one in now:
-        _, beside = decide_beside(with_, beside, live, one)
-        _, live = decide(with_, live, one)
+@pytest.mark.parametrize("forecast", [True, False])
+def test_a_shadow_keeps_no_record_of_its_own(forecast: bool) -> None:
+    beside_policy, live_policy = policy(forecast=True), policy(forecast=forecast)
+    live, beside = initial_state(live_policy), None
+    for i in range(300):
+        now = seen(15.0 * i, ready=1, arrivals=30.0, completed=30.0, in_flight=2.0)
+        _, beside = decide_beside(beside_policy, beside, live, now)
+        _, live = decide(live_policy, live, now)
     assert beside is not None
     assert beside.ahead is not None
     assert (beside.ahead.history.blocks, beside.ahead.history.tail) == ((), b"")
     assert beside.ahead.first_at == 0.0
+    assert live.ahead is not None
+    assert live.ahead.history.blocks
 
 
 async def test_a_tick_records_what_the_shadow_wanted_and_does_what_the_live_policy_wants() -> None:
@@ -102,20 +99,20 @@ async def test_every_recorded_decision_comes_out_again_bit_for_bit() -> None:
         await ticking.tick(after_s=15.0 if i % 7 else 400.0)
     rows = await world.store.decisions("iris", since=0)
     assert len(rows) == 30
-    assert all(is_reproduced(row) for row in rows)
+    assert all(is_reproduced(row, {}) for row in rows)
 
 
 async def test_a_row_that_was_changed_or_lacks_its_policy_does_not_pass() -> None:
     ticking = Ticking()
     await ticking.tick()
     (row,) = await ticking.world.store.decisions("iris", since=0)
-    decision = recomputed(row)
+    decision = recomputed(row, {})
     assert decision is not None
     other = replace(row, decision=msgspec.msgpack.encode(replace(decision, desired=decision.desired + 1)))
-    assert is_reproduced(other) is False
-    assert is_reproduced(replace(row, policy=b"")) is None
-    assert is_reproduced(replace(row, state_before=b"\xff")) is None
-    assert is_reproduced(replace(row, state_before=msgspec.msgpack.encode(State(desired=4)))) is False
+    assert is_reproduced(other, {}) is False
+    assert is_reproduced(replace(row, policy=b""), {}) is None
+    assert is_reproduced(replace(row, state_before=b"\xff"), {}) is None
+    assert is_reproduced(replace(row, state_before=msgspec.msgpack.encode(State(desired=4))), {}) is False
 
 
 async def test_a_service_that_is_no_longer_configured_is_recorded_so_that_it_can_be_made_again() -> None:
@@ -126,7 +123,7 @@ async def test_a_service_that_is_no_longer_configured_is_recorded_so_that_it_can
     await ticking.tick()
     (row, *_) = await ticking.world.store.decisions("iris", since=0)
     assert (row.desired, row.limited_by) == (0, "removed")
-    assert is_reproduced(row)
+    assert is_reproduced(row, {})
 
 
 async def test_a_budget_that_is_nearly_spent_is_a_condition() -> None:
@@ -142,3 +139,29 @@ async def test_a_budget_that_is_nearly_spent_is_a_condition() -> None:
 
 def test_a_managed_service_has_no_shadow_unless_told() -> None:
     assert Managed(name="iris", service=service(), policy=policy(), template=None).shadow is None
+
+
+async def test_a_long_record_is_stored_once_and_a_decision_made_from_it_can_be_made_again() -> None:
+    quick = f"services:\n  iris:{SERVICE}    start: {{expected_s: 6}}\n"  # bins of a second: a block in 16 ticks
+    ticking = Ticking(services=quick)
+    store = ticking.world.store
+    for i in range(60):
+        if i == 40:
+            ticking.deploy(quick)  # another instance, which has to read what this one wrote
+        await ticking.tick()
+    loaded = await store.load("iris")
+    memory = await recalled(store, loaded)
+    assert memory is not None
+    assert memory.state.ahead is not None
+    assert [b.number for b in memory.state.ahead.history.blocks] == [0, 1, 2]
+    assert loaded.row is not None
+    assert len(loaded.row.memory) < 16_384
+    rows = await store.decisions("iris", since=0, limit=100)
+    for row in rows:
+        named = blocks_of(row)
+        assert is_reproduced(row, await store.history("iris", named) if named else {}) is True
+    newest = blocks_of(rows[0])
+    assert newest is not None
+    assert (newest.first, newest.last) == (0, 2)
+    assert is_reproduced(rows[0], {}) is None
+    assert blocks_of(replace(rows[0], state_before=b"\xff")) is None

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from scaler.errors import Unavailable
+from scaler.history import Block, Span
 from scaler.model import Front as FrontRow
 from scaler.model import Group, GroupDetail, Pin, Replica, Stats
 from scaler.ports import Changes, DecisionRow, DrawnRow, GroupRequest, RolloutRow, ServiceRow, Stored, Usage, outgoing
@@ -135,6 +136,9 @@ class WiredStore:
 
     async def drawn(self, service: str, *, since: float, until: float) -> Sequence[DrawnRow]:
         return await self._wire.call("past", lambda: self._store.drawn(service, since=since, until=until), service)
+
+    async def history(self, service: str, span: Span) -> Mapping[int, Block]:
+        return await self._wire.call("past", lambda: self._store.history(service, span), service)
 
     async def past(self, service: str, *, first: int, last: int) -> Mapping[int, bytes]:
         return await self._wire.call("past", lambda: self._store.past(service, first=first, last=last), service)

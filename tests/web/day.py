@@ -27,6 +27,7 @@ services:
     regions: [westeurope]
     replicas: {min: 0, max: 3}
     target: {concurrency: 2}
+    forecast: false
 """
 WORK_S = 0.35  # of one request
 BUSIEST_PER_S = 60.0

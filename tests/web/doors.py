@@ -32,6 +32,7 @@ services:
   digits:
     replicas: {min: 0, max: 3}
     target: {concurrency: 2}
+    forecast: false
 """
 
 

@@ -1,0 +1,121 @@
+"""Paths over the next minutes: what followed moments like now, corrected, and guesses where there is no record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from scaler.forecast import ANALOGS, PRIOR_RAMPS, Paths, paths
+from scaler.history import BLOCK_BINS, History, record
+
+FLOOR = 5.0
+BINS = 10
+
+
+def watched(rates: Sequence[float | None], bin_s: float = 15.0) -> History:
+    history = History(bin_s=bin_s)
+    for i, rate in enumerate(rates):
+        history = record(history, bin_s * (i + 1), bin_s, None if rate is None else rate * bin_s)
+    return history
+
+
+def mean(found: Paths | None) -> np.ndarray:
+    assert found is not None
+    assert found.weights.sum() == pytest.approx(1.0)
+    return np.asarray(found.weights @ found.rates)
+
+
+def day(minutes: int, noise: float = 0.0, seed: int = 1) -> list[float | None]:
+    """A wave with a period of two hours."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(minutes * 4)
+    return list(map(float, (60 + 50 * np.sin(2 * math.pi * t / 480)) * np.exp(noise * rng.standard_normal(len(t)))))
+
+
+def test_where_arrivals_are_not_known_nothing_is_foretold() -> None:
+    assert paths(History(bin_s=15.0), BINS, FLOOR) is None
+    assert paths(watched([3.0, None, None]), BINS, FLOOR) is None
+
+
+def test_without_a_record_there_are_guesses_that_rise() -> None:
+    found = paths(watched([20.0]), BINS, FLOOR)
+    assert found is not None
+    assert found.rates.shape == (len(PRIOR_RAMPS), BINS)
+    assert list(found.rates[:, -1]) == pytest.approx([20.0 * end for end, _ in PRIOR_RAMPS])
+    assert found.level == pytest.approx(20.0)
+
+
+def test_guesses_fade_as_evidence_comes_in() -> None:
+    assert mean(paths(watched([20.0] * 30), BINS, FLOOR))[-1] > mean(paths(watched([20.0] * 900), BINS, FLOOR))[-1]
+    assert mean(paths(watched([20.0] * 900), BINS, FLOOR)) == pytest.approx(20.0, rel=0.02)
+
+
+def test_what_recurs_is_foretold() -> None:
+    """Ten waves were seen; on the way up of the next one, more comes."""
+    rates = day(20 * 60)
+    found = mean(paths(watched(rates[: 480 * 9 + 40]), BINS, FLOOR))
+    truth = np.array(rates[480 * 9 + 40 : 480 * 9 + 40 + BINS], dtype=float)
+    assert np.abs(found / truth - 1).max() < 0.05
+    assert found[-1] > 1.05 * float(rates[480 * 9 + 39] or 0)
+
+
+def test_a_spike_that_always_falls_back_is_foretold_to_fall_back() -> None:
+    rates = ([20.0] * 58 + [100.0, 100.0]) * 40
+    assert mean(paths(watched(rates), BINS, FLOOR))[3:].max() < 40.0
+    rising = ([20.0] * 40 + [100.0] * 40) * 30
+    assert mean(paths(watched(rising[:-38]), BINS, FLOOR))[3:].min() > 80.0
+
+
+def test_paths_spread_as_widely_as_the_record_does() -> None:
+    def spread(noise: float) -> float:
+        found = paths(watched(day(12 * 60, noise)), BINS, FLOOR)
+        assert found is not None
+        return float(np.sqrt(found.weights @ (found.rates - mean(found)) ** 2).mean())
+
+    assert spread(0.3) > 2 * spread(0.03)
+
+
+def test_the_analogs_are_at_most_so_many() -> None:
+    found = paths(watched(day(12 * 60)), BINS, FLOOR)
+    assert found is not None
+    assert len(found.weights) == ANALOGS + len(PRIOR_RAMPS)
+
+
+def test_bins_that_were_not_watched_are_no_analogs_and_spoil_nothing() -> None:
+    rates = day(10 * 60)
+    rates[300:700] = [None] * 400
+    found = paths(watched(rates), BINS, FLOOR)
+    assert found is not None
+    assert np.isfinite(found.rates).all()
+    assert (found.rates >= 0).all()
+
+
+def test_a_record_of_nothing_foretells_nothing() -> None:
+    assert mean(paths(watched([0.0] * 600), BINS, FLOOR)).max() == 0.0
+
+
+def test_what_was_not_watched_at_all_leaves_the_guesses_alone() -> None:
+    found = paths(watched([*[None] * (3 * BLOCK_BINS), 20.0]), BINS, FLOOR)
+    assert found is not None
+    assert np.isfinite(found.rates).all()
+
+
+def test_the_same_record_gives_the_same_paths_whatever_is_cached() -> None:
+    """Stored rows are computed again elsewhere, with nothing kept."""
+    history = watched(day(14 * 60, 0.2))
+    first = paths(history, BINS, FLOOR)
+    for part in (300, 900, 1500):
+        paths(watched(day(14 * 60, 0.2)[:part]), BINS, FLOOR)
+        paths(history, BINS + 3, 2 * FLOOR)
+    from scaler import forecast  # noqa: PLC0415
+
+    for kept in (forecast._old, forecast._block_moments, forecast._recent_moments):
+        kept.cache_clear()
+    again = paths(history, BINS, FLOOR)
+    assert first is not None
+    assert again is not None
+    assert first.rates.tobytes() == again.rates.tobytes()
+    assert first.weights.tobytes() == again.weights.tobytes()
