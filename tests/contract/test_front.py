@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import time
 
+import pytest
 from azure.mgmt.containerinstance.aio import ContainerInstanceManagementClient
+from azure.storage.queue.aio import QueueClient
 
 from scaler.azure.address_records import AddressRecords
 from scaler.azure.container_groups import ContainerGroups
+from scaler.azure.wake_queue import WakeQueue
+from scaler.errors import Unavailable
 from scaler.front.group import front_request
 from scaler.front.keep import Keeper
 from scaler.model import Group
 from scaler.settings import FrontSettings, Settings
-from tests.stand_in import GROUP, SUBSCRIPTION
+from tests.azurite import Azurite
+from tests.stand_in import GROUP, ROOT, SUBSCRIPTION
 
 PLACE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers"
 SETTINGS = Settings(
@@ -58,3 +65,23 @@ async def test_the_front_is_made_named_and_made_again(management: ContainerInsta
     again = await until_it_has_an_address()
     assert again.name == front.name
     await fleet.delete(front.name)
+
+
+async def test_a_wake_by_queue_is_the_message_that_the_function_reads(azurite: Azurite) -> None:
+    queue = QueueClient(
+        azurite.queue,
+        "aci-autoscaler-wake",
+        credential=azurite.credential,
+        connection_verify=str(azurite.ca),
+        retry_total=0,
+    )
+    async with queue:
+        with pytest.raises(Unavailable, match="wake iris: "):
+            await WakeQueue(queue)("iris")
+        await queue.create_queue()
+        await WakeQueue(queue)("iris")
+        message = await queue.receive_message()
+    assert message is not None
+    assert json.loads(base64.b64decode(message.content)) == {"service": "iris"}
+    host = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))
+    assert host["extensions"]["queues"]["messageEncoding"] == "base64"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import httpx
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from scaler.doctor import Check
 from scaler.errors import Unavailable
+from scaler.web.app import app
 from scaler.web.bodies import iso
 from tests.web.day import WEEK, play
 from tests.web.doors import Door, problem
@@ -130,6 +133,19 @@ async def test_the_schedule_is_shown_without_gaps_in_local_time(door: Door) -> N
 
 async def test_there_is_no_forecast_and_it_says_so(door: Door) -> None:
     problem(await door.call("GET", "services/iris/forecast"), 404, "no-forecast")
+
+
+async def test_an_examination_is_told_check_by_check_and_refused_where_there_is_no_azure(door: Door) -> None:
+    problem(await door.call("GET", "services/iris/doctor"), 404, "not-here")
+
+    async def examine(service: str) -> list[Check]:
+        return [Check(name="clock", ok=True, detail=service), Check(name="subnet", ok=None, detail="-", remedy="x")]
+
+    served = app(lambda: door.scaler, door.world.clock, examine=examine)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(served), base_url="http://app") as client:
+        told = (await client.get("/api/services/iris/doctor")).json()
+        assert (told["service"], told["ok"], [c["ok"] for c in told["checks"]]) == ("iris", True, [True, None])
+        assert (await client.get("/api/services/nobody/doctor")).status_code == 404
 
 
 async def test_health_is_lost_when_ticks_stay_away_and_found_again(door: Door) -> None:
