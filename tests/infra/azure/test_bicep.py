@@ -211,3 +211,11 @@ def test_checkov_finds_nothing() -> None:
     )
     summary = json.loads(ran.stdout)["summary"]
     assert (summary["failed"], summary["parsing_errors"]) == (0, 0)
+
+
+@pytest.mark.parametrize("role", json.loads((INFRA / "app" / "roles.json").read_text(encoding="utf-8")))
+def test_every_custom_role_is_made_and_given(role: str) -> None:
+    made = (INFRA / "app" / "roles.bicep").read_text(encoding="utf-8")
+    assert f"actions: roles.{role}.actions" in made
+    given = (INFRA / "app" / "rights.bicep").read_text(encoding="utf-8") + MAIN.read_text(encoding="utf-8")
+    assert f"roleDefinitionId: roles.{role}," in given or f"roleId: roles.outputs.{role}Id" in given
