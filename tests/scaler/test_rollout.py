@@ -108,6 +108,13 @@ def test_failures_of_the_old_version_before_the_gate_opened_excuse_nothing() -> 
     assert advance(at_gate, NEW, view(old("a"), replica("n"), at=NOW + 60, said=said), TERMS).phase == "returning"
 
 
+def test_requests_of_the_old_version_before_the_gate_opened_do_not_thin_its_failures_out() -> None:
+    first = (stats("a", completed_total=10_000), stats("n"))
+    at_gate = advance(rolling(), NEW, view(old("a"), replica("n"), said=first), TERMS)
+    said = (stats("a", completed_total=10_080, failed_total=20), stats("n", completed_total=80, failed_total=20))
+    assert advance(at_gate, NEW, view(old("a"), replica("n"), at=NOW + 60, said=said), TERMS).phase == "rolling"
+
+
 @pytest.mark.parametrize(
     ("new_p95", "old_p95", "phase"),
     [(0.5, 0.2, "returning"), (0.39, 0.2, "rolling"), (0.05, 0.01, "rolling"), (None, 0.2, "rolling")],
