@@ -290,6 +290,7 @@ def shell_exports(system: System) -> str:
         "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION,
         "AUTOSCALER_RESOURCE_GROUP": RESOURCE_GROUP,
         "AUTOSCALER_ARM_ENDPOINT": system.doors.arm,
+        "AUTOSCALER_TABLE_ENDPOINT": storage(system, "table", system.ports.table),
         "FRONT_URL": system.doors.front,
         **identity_environment(system),
     }

@@ -287,7 +287,7 @@ class _NoTable(Exception):
 def _failure(what: str, error: AzureError) -> Exception:
     status = error.status_code if isinstance(error, HttpResponseError) else None
     if status == 404:
-        return _NoTable() if "TableNotFound" in told(error) else _Absent(f"{what}: is no longer there")
+        return _NoTable() if "TableNotFound" in f"{told(error)} {error}" else _Absent(f"{what}: is no longer there")
     if status == 409 and "BeingDeleted" not in told(error):
         return Conflict(f"{what}: is already there")
     if status == 412:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import site
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 
+from scaler.config import load
+from scaler.peers import PEERS
+from scaler.shadow import shadow_of
 from tests.cli.conftest import Run
 
 CONFIG = """
@@ -170,3 +177,58 @@ def test_what_one_replica_carries_has_to_be_known(run: Run, file: Path, trace: P
     assert (shown.exit_code, "--rate" in shown.stderr) == (2, True)
     told = json.loads(run("replay", str(trace), "--config", str(file), "--request-s", "0.5", "--json").stdout)
     assert told["world"]["rate"] == 8.0
+
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = (ROOT / "docs" / "replay.md").read_text(encoding="utf-8")
+
+
+def test_the_commands_of_the_page_run_as_they_are_written(tmp_path: Path) -> None:
+    (tmp_path / "autoscaler.yaml").write_bytes((ROOT / "autoscaler.yaml").read_bytes())
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    blocks = re.findall(r"```sh\n(.*?)```", DOCS, re.DOTALL)
+    assert len(blocks) == 3
+    script = "set -e\n" + "".join(blocks).replace("range(3 * 1440)", "range(690, 780)").replace("hpa:best", "hpa:0.9")
+    environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "PYTHONPATH": f"{ROOT}:{':'.join(site.getsitepackages())}"}
+    ran = subprocess.run(
+        ["/bin/sh", "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=55,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "candidate.yaml costs" in ran.stdout
+    assert ET.fromstring((tmp_path / "three_days.svg").read_text(encoding="utf-8")).tag.endswith("svg")
+    assert len(json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["results"]) == 2
+
+
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", DOCS, re.DOTALL))
+def test_the_settings_on_the_page_are_valid(block: str) -> None:
+    service = load(block, "docs/replay.md").services["iris"]
+    assert shadow_of(service, "iris", "docs/replay.md") is not None
+
+
+def test_every_rival_is_on_the_page_and_in_the_help(run: Run) -> None:
+    told = " ".join(run("replay", "--help").stdout.split())
+    for name in (*PEERS, "shadow", "fixed:N"):
+        assert f"`{name}`" in DOCS
+        assert name in told
+
+
+def test_the_shadow_of_a_record_needs_a_table_that_is_named(run: Run, file: Path) -> None:
+    shown = run("shadow", "iris", "--config", str(file))
+    assert (shown.exit_code, "AUTOSCALER_TABLE_ENDPOINT" in shown.stderr) == (2, True)
+    assert run("shadow", "rose", "--config", str(file)).exit_code == 2
+
+
+def test_a_shadow_can_be_replayed_where_there_is_one(run: Run, file: Path, trace: Path) -> None:
+    words = ("replay", str(trace), "--config", str(file), "--against", "shadow", "--days", "0.05", "--json")
+    assert "services.iris.shadow: there is none" in run(*words).stderr
+    file.write_text(CONFIG + "    shadow: {replicas: {min: 3, max: 8}}\n", encoding="utf-8")
+    live, shadow = json.loads(run(*words).stdout)["results"]
+    assert shadow["name"] == "shadow"
+    assert shadow["replica_hours"] >= 3 * 1.2 - 0.1 > live["replica_hours"]

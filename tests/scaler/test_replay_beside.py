@@ -26,6 +26,7 @@ services:
     regions: [westeurope]
     template: replica.yaml
     target: {requests_per_second: 10}
+    forecast: false
     shadow: {replicas: {min: 2, max: 4}}
 """
 
