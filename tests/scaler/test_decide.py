@@ -61,6 +61,11 @@ def test_the_service_time_turns_arrivals_into_requests_at_once() -> None:
     assert watch.tick(arrivals=120.0, completed=60.0, in_flight=8.0).desired == 4
 
 
+def test_spares_that_are_not_worth_their_rent_are_no_step() -> None:
+    decision = Watch(policy(spares=True, lateness_price=0.01), ready=2).tick(in_flight=8.0)
+    assert [s.name for s in decision.steps] == ["concurrency"]
+
+
 # -- missing data
 
 

@@ -239,3 +239,23 @@ def test_a_version_whose_secret_is_nowhere_cannot_be_made_and_that_is_said() -> 
     assert now.restored(b"damaged", before.hash) is None
     told = [c.name for c in conditions(replace(RUNNING, target="gone"), {"t0"}, NOW)]
     assert "version_lost" in told
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"phase": "steady"}, "nothing to do"),
+        ({"phase": "returning"}, "1 replicas of the other version are still to go"),
+        ({"ready_since": None}, "no replica of the new version is ready yet"),
+        ({"ready_since": NOW}, "the new version is compared with the old one"),
+        ({"ready_since": NOW, "proven": True}, "1 replicas of the old version are still to be replaced"),
+    ],
+)
+def test_how_far_it_is_is_said_in_one_sentence(changes: dict[str, Any], said: str) -> None:
+    assert progress(rolling(**changes), [old("a"), replica("n")]) == said
+
+
+def test_a_rollout_that_waits_for_long_says_what_for() -> None:
+    waits = rolling(ready_since=None)
+    assert [c.name for c in conditions(waits, ["t0", "t1"], NOW + 1e6)] == ["rollout_waits"]
+    assert conditions(waits, ["t0", "t1"], NOW) == []

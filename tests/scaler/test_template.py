@@ -385,3 +385,8 @@ def test_init_containers_are_checked_too_and_a_share_by_identity_needs_no_key() 
 def test_the_size_of_a_replica_is_what_is_billed() -> None:
     template = read()
     assert (template.size.cpu, template.size.memory_gb) == (template.cpu, template.memory_gb)
+
+
+def test_a_secret_that_is_filled_in_is_enough() -> None:
+    registry = [{"server": "r.azurecr.io", "username": "u", "password": "p"}]
+    assert read(changed("properties/imageRegistryCredentials", registry)).port == read().port
