@@ -66,6 +66,17 @@ def test_spares_that_are_not_worth_their_rent_are_no_step() -> None:
     assert [s.name for s in decision.steps] == ["concurrency"]
 
 
+def test_the_service_time_is_smoothed() -> None:
+    watch = Watch(policy(), ready=2)
+    for in_flight in (4.0, 8.0):
+        watch.tick(arrivals=60.0, completed=60.0, in_flight=in_flight)
+    assert watch.state.service_s == 1.0 + 0.2 * (2.0 - 1.0)
+
+
+def test_a_floor_of_the_schedule_may_be_as_high_as_max() -> None:
+    assert policy(schedule={"rules": [{"min": 10}]}).max == 10
+
+
 # -- missing data
 
 
