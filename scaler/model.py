@@ -194,6 +194,7 @@ class Replica(Struct, frozen=True, kw_only=True):
     ready_at: float | None = None  # first time it said ready
     silent_since: float | None = None  # it does not answer /stats since then
     drain_version: int | None = None  # the first version of the endpoint list without it
+    drain_since: float | None = None  # a tick first found it draining then: its deadlines count from here
     idle_since: float | None = None  # draining, with nothing in hand and no arrival, since then
     idle_arrivals: int | None = None  # its arrivals_total at that time
     because: str = ""  # why it drains or is deleted

@@ -88,7 +88,8 @@ class Fleet(Struct, frozen=True, kw_only=True):
 def in_time(replica: Replica, now: float) -> Replica:
     """The row as if no clock had ever been ahead of ours: a time to come would hold its deadlines back for as long."""
     row = replica
-    latest = max(row.intended_at, row.phase_at, row.ready_at or 0.0, row.silent_since or 0.0, row.idle_since or 0.0)
+    optional = (row.ready_at, row.silent_since, row.drain_since, row.idle_since)
+    latest = max(row.intended_at, row.phase_at, *(at for at in optional if at is not None))
     if latest > now + CLOCKS_APART_S:
         row = replace(
             row,
@@ -96,6 +97,7 @@ def in_time(replica: Replica, now: float) -> Replica:
             phase_at=min(row.phase_at, now),
             ready_at=None if row.ready_at is None else min(row.ready_at, now),
             silent_since=None if row.silent_since is None else min(row.silent_since, now),
+            drain_since=None if row.drain_since is None else min(row.drain_since, now),
             idle_since=None if row.idle_since is None else min(row.idle_since, now),
         )
     if row.retry_at is not None and row.retry_at > now + RETRY_LONGEST_S:

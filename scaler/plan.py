@@ -17,6 +17,7 @@ from scaler.model import Action, Create, Delete, Drain, Front, Phase, Replica, S
 TURN_S = 45.0  # a tick that saved an intent acts on it within this; after it, another tick may
 DELETE_AGAIN_S = 30.0  # a group that is listed for so long after it was to go is asked to go again
 KINDS: Mapping[type, Kind] = {Create: "create", Delete: "delete"}  # what Azure counts
+NOT_DRAINING: Mapping[str, None] = {"drain_version": None, "drain_since": None, "idle_since": None}
 ACTIVE = (Phase.INTENDED, Phase.CREATING, Phase.STARTING, Phase.READY)
 
 
@@ -65,7 +66,7 @@ def plan(
 ) -> Plan:
     """The steps from what is to what should be. ``version`` is the endpoint list's if its set changes with this save;
     ``mint`` gives a new name each time it is called. Planning again on the outcome gives nothing new to create."""
-    rows = {r.name: _leaving(r, version) for r in replicas}
+    rows = {r.name: _leaving(r, version, sight.planned_at) for r in replicas}
     removed: list[Replica] = []
     rolling = any(_is_old(r, rules) for r in rows.values() if r.phase in ACTIVE)
     for replica in _surplus(desired, list(rows.values()), sight, rules, rolling=rolling):
@@ -75,10 +76,10 @@ def plan(
             case Phase.READY:
                 rows[replica.name] = _to(replica, Phase.DRAINING, sight.planned_at, "scale-in", drain_version=version)
             case _:
-                rows[replica.name] = _to(replica, Phase.DELETING, sight.at, "no longer needed")
+                rows[replica.name] = _to(replica, Phase.DELETING, sight.planned_at, "no longer needed")
     wanted = _wanted(desired, list(rows.values()), rules, rolling=rolling)
     for replica in _taken_back(wanted, list(rows.values()), sight):
-        rows[replica.name] = _to(replica, Phase.READY, sight.at, "", drain_version=None, idle_since=None)
+        rows[replica.name] = _to(replica, Phase.READY, sight.planned_at, "", **NOT_DRAINING)
         wanted.remove(replica.template)
     room = _room(len(rows), rules, rolling=rolling)
     for template in [t for t in wanted if t in rules.makeable][:room]:
@@ -94,10 +95,10 @@ def _to(replica: Replica, phase: Phase, at: float, because: str, **changes: obje
     return replace(replica, phase=phase, phase_at=at, because=because, **changes)
 
 
-def _leaving(replica: Replica, version: int) -> Replica:
+def _leaving(replica: Replica, version: int, at: float) -> Replica:
     """A row that was found to drain, rather than told to, leaves the endpoint list with this save."""
     found = replica.phase is Phase.DRAINING and replica.drain_version is None
-    return replace(replica, drain_version=version) if found else replica
+    return replace(replica, drain_version=version, phase_at=at) if found else replica
 
 
 def _is_old(replica: Replica, rules: Rules) -> bool:
@@ -235,9 +236,16 @@ def _within_budget(actions: list[Action], rules: Rules, room: int) -> list[Actio
 
 
 def _drained(replica: Replica, sight: Sight, rules: Rules) -> Replica:
-    """A draining replica after one more look: idle for how long, and whether it may be deleted."""
-    if replica.phase is not Phase.DRAINING:
+    """A draining replica after one more look: idle for how long, and whether it may be deleted.
+
+    The deadline counts from the first tick that *found* it draining: the one that began it may have slept before its
+    save, and its row was taken from the endpoint list later than it says.
+    """
+    if replica.phase is not Phase.DRAINING or replica.phase_at == sight.planned_at:
         return replica
+    if replica.drain_since is None:
+        replica = replace(replica, drain_since=sight.planned_at)
+    since = _drains_since(replica, sight)
     stats = sight.stats.get(replica.name)
     quiet = stats is not None and stats.phase == "draining" and stats.in_flight == 0 and stats.queued == 0
     if quiet and replica.idle_arrivals != stats.arrivals_total:  # type: ignore[union-attr]
@@ -245,27 +253,32 @@ def _drained(replica: Replica, sight: Sight, rules: Rules) -> Replica:
     elif stats is not None and not quiet:
         replica = replace(replica, idle_since=None, idle_arrivals=None)
     if replica.idle_since is not None and sight.at - replica.idle_since >= rules.idle_s:
-        return _to(replica, Phase.DELETING, sight.at, "drained")
-    if sight.at - replica.phase_at >= rules.drain_deadline_s:
-        return _to(replica, Phase.DELETING, sight.at, "drain deadline passed")
+        return _to(replica, Phase.DELETING, sight.planned_at, "drained")
+    if sight.at - since >= rules.drain_deadline_s:
+        return _to(replica, Phase.DELETING, sight.planned_at, "drain deadline passed")
     silent = replica.silent_since
-    if silent is not None and sight.at - max(silent, replica.phase_at) >= rules.unhealthy_after_s:
-        return _to(replica, Phase.DELETING, sight.at, "silent while draining")
+    if silent is not None and sight.at - max(silent, since) >= rules.unhealthy_after_s:
+        return _to(replica, Phase.DELETING, sight.planned_at, "silent while draining")
     return replica
+
+
+def _drains_since(replica: Replica, sight: Sight) -> float:
+    return sight.at if replica.drain_since is None else replica.drain_since
 
 
 def _actions(replica: Replica, sight: Sight, rules: Rules) -> list[Action]:
     stats = sight.stats.get(replica.name)
     if replica.retry_at is not None and sight.at < replica.retry_at:
         return []
+    fresh = replica.phase_at in (sight.at, sight.planned_at)
     match replica.phase:
-        case Phase.INTENDED if replica.phase_at == sight.planned_at or sight.at - replica.phase_at >= TURN_S:
+        case Phase.INTENDED if fresh or sight.at - replica.phase_at >= TURN_S:
             return [Create(replica)]
         case Phase.DRAINING if stats is not None and stats.phase == "ready" and _has_left(replica, sight, rules):
             return [Drain(replica)]
         case Phase.READY if stats is not None and stats.phase == "draining":
             return [Undrain(replica)]
-        case Phase.DELETING if replica.phase_at == sight.at or sight.at - replica.phase_at >= DELETE_AGAIN_S:
+        case Phase.DELETING if fresh or sight.at - replica.phase_at >= DELETE_AGAIN_S:
             return [Delete(replica)]
     return []
 
@@ -276,5 +289,5 @@ def _has_left(replica: Replica, sight: Sight, rules: Rules) -> bool:
         return True
     return (
         sight.front.applied_version >= replica.drain_version
-        or sight.at - replica.phase_at >= rules.drain_deadline_s / 2
+        or sight.at - _drains_since(replica, sight) >= rules.drain_deadline_s / 2
     )

@@ -47,6 +47,8 @@ from scaler.tally import Ended, added
 from scaler.template import Template
 from scaler.ticked import Stretch, Ticked
 
+SIGHT_S = 120.0  # what was seen is acted on within this, or not at all: a tick that took longer has slept
+
 log = logging.getLogger("scaler.tick")
 
 
@@ -171,6 +173,8 @@ class ServiceTick:
         )
         after = self._remembering(memory, after, rolled)
         with self._stretch("save"):
+            if self._present() - self.now > SIGHT_S:
+                raise Unavailable(f"what it saw is older than {SIGHT_S:.0f} s")
             await self._save(after, fleet, planned, version, rolled)
         if self.world.courier is not None:
             self.world.courier.send(self.managed.name, after.outbox)
@@ -182,6 +186,10 @@ class ServiceTick:
             if memory is not None:
                 await pack_newest(self.world.store, self.managed.name, memory.at, self.now)
         return TickReport(service=self.managed.name, outcome="saved", decision=decision, actions=tuple(outcomes))
+
+    def _present(self) -> float:
+        """``now`` is when the tick began; what it does begins later."""
+        return self.now + self.world.stopwatch() - self.started
 
     # -- observe
 

@@ -26,6 +26,8 @@ def replica(name: str, phase: Phase = Phase.READY, **changes: Any) -> Replica:
         ready_at=NOW - 500 if phase in (Phase.READY, Phase.DRAINING) else None,
         etag="e1",
     )
+    if phase is Phase.DRAINING:  # a tick found it so already
+        plain = replace(plain, drain_version=1, drain_since=changes.get("phase_at", plain.phase_at))
     return replace(plain, **changes)
 
 

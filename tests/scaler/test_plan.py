@@ -114,6 +114,20 @@ def test_a_replica_with_work_in_hand_is_not_deleted_before_the_deadline(hand: di
     assert drained(late, **hand).phase is P.DELETING
 
 
+def test_the_deadline_counts_from_the_tick_that_finds_it_draining_whenever_it_is_said_to_have_begun() -> None:
+    begun = replica("a", P.DRAINING, phase_at=NOW - 9000, drain_since=None)
+    found = drained(begun, in_flight=1)
+    assert (found.phase, found.drain_since) == (P.DRAINING, NOW)
+    back = planned(1, found, view=sight(stats("a", phase="draining"))).replicas[0]
+    assert (back.phase, back.drain_since, back.drain_version) == (P.READY, None, None)
+
+
+def test_who_was_found_silent_leaves_the_list_with_this_save() -> None:
+    row = replica("a", P.DRAINING, drain_version=None, drain_since=None, silent_since=NOW - 900)
+    outcome = planned(1, row, replica("b"), view=sight(stats("b")))
+    assert [(r.phase, r.drain_version) for r in outcome.replicas] == [(P.DRAINING, 7), (P.READY, None)]
+
+
 def test_a_replica_that_was_not_yet_told_to_drain_is_not_idle() -> None:
     after = drained(replica("a", P.DRAINING, phase_at=NOW - 20), phase="ready")
     assert after.idle_since is None

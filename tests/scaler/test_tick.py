@@ -12,6 +12,7 @@ from scaler.errors import Conflict, OutOfCapacity, Refused, Unavailable
 from scaler.model import Phase, Pin
 from scaler.ports import Changes
 from scaler.rollout import Rollout, read, undone
+from scaler.service_tick import SIGHT_S
 from tests.builders import front
 from tests.scaler.ticking import SERVICE, TEMPLATE, Ticking
 
@@ -250,6 +251,19 @@ async def test_retry_after_is_honoured() -> None:
     await ticking.pin(1)
     tried = [len((await ticking.tick()).actions) for _ in range(8)]
     assert tried == [1, 0, 0, 0, 0, 0, 0, 0] or tried.index(1, 1) * 15 >= 120
+
+
+async def test_a_tick_that_slept_over_what_it_saw_changes_nothing() -> None:
+    ticking = Ticking()
+    await ticking.pin(1)
+
+    async def sleeps(_: object) -> dict[str, float | None]:
+        ticking.world.clock.advance(SIGHT_S + 1)
+        return {}
+
+    ticking.scaler.world = replace(ticking.scaler.world, signals=sleeps)
+    assert (await ticking.tick()).outcome == "unavailable: what it saw is older than 120 s"
+    assert await ticking.phases() == {}
 
 
 async def test_a_new_template_rolls_without_ever_having_fewer_ready() -> None:

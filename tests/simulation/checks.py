@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct, field
 
+from scaler import rollout
 from scaler.config import Service
 from scaler.memory import Memory
 from scaler.model import Decision, Group, GroupDetail, Phase, Pin, Replica, Stats
@@ -171,9 +172,11 @@ class Checks:
         if alone:
             return
         if (service := instance.config.services.get(after.service)) is not None:
-            self._ceiling(was, rows, service, instance)
-            self._floor(was, rows, after, service, instance, record)
-        self._order(was, rows, record, instance)
+            assert after.row is not None
+            rolling = _rolling(was, rows, after)
+            self._ceiling(was, rows, after.row.desired, service, rolling=rolling)
+            self._floor(was, rows, after, service, record, rolling=rolling)
+        self._order(was, rows, record)
         self._blind(before, after, record)
         self._known(after, record)
 
@@ -191,13 +194,18 @@ class Checks:
             if held is not None and held.deleted_at is None and held.created_at < record.began_at:
                 self.violated("no group without a row", f"the row of {name} is removed, and its group is there")
 
-    def _ceiling(self, was: dict[str, Replica], rows: dict[str, Replica], service: Service, instance: Instance) -> None:
+    def _ceiling(
+        self, was: dict[str, Replica], rows: dict[str, Replica], desired: int, service: Service, *, rolling: bool
+    ) -> None:
         new = [n for n, r in rows.items() if n not in was and r.phase is Phase.INTENDED]
-        rolling = any(r.template != instance.template.hash for r in rows.values())
         most = service.replicas.max + (service.rollout.surge if rolling else 0)
         if new and len(rows) > most:
             phases = sorted(str(r.phase) for r in rows.values())
             self.violated("never above max and surge", f"{len(rows)} rows for {most}: {phases}")
+        active = sum(r.phase in ACTIVE for r in rows.values())
+        most = desired + (max(1, service.rollout.surge) if rolling else 0)
+        if new and active > most:
+            self.violated("no more is asked for than desired", f"{active} with {new}, desired are {desired}")
 
     def _floor(
         self,
@@ -205,8 +213,9 @@ class Checks:
         rows: dict[str, Replica],
         after: Stored,
         service: Service,
-        instance: Instance,
         record: TickRecord,
+        *,
+        rolling: bool,
     ) -> None:
         assert after.row is not None
         desired = after.row.desired
@@ -215,20 +224,17 @@ class Checks:
             self.violated("never below min", f"desired is {desired}, min is {least}")
         drained = _scaled_in(was, rows)
         ready = sum(r.phase is Phase.READY for r in rows.values())
-        rolling = any(r.template != instance.template.hash for r in was.values())
         if drained and ready < desired - (1 if rolling and service.rollout.surge == 0 else 0):
             self.violated("never below desired by our own act", f"{drained} drain, {ready} ready are left of {desired}")
 
-    def _order(self, was: dict[str, Replica], rows: dict[str, Replica], record: TickRecord, instance: Instance) -> None:
-        """The least busy go first, but old versions before new ones."""
-        template = instance.template.hash
-        old = any(r.template != template for r in was.values())
+    def _order(self, was: dict[str, Replica], rows: dict[str, Replica], record: TickRecord) -> None:
+        """The least busy go first, of replicas of one version."""
         drained = _scaled_in(was, rows)
         stay = [n for n, r in was.items() if r.phase is Phase.READY and _is(rows.get(n), Phase.READY)]
         for name in drained:
             for other in stay:
                 mine, theirs = record.stats.get(name), record.stats.get(other)
-                if mine is None or theirs is None or (old and was[name].template != was[other].template):
+                if mine is None or theirs is None or was[name].template != was[other].template:
                     continue
                 if mine.in_flight > theirs.in_flight and mine.phase == theirs.phase:
                     self.violated("least in flight first", f"{name} drains, {other} is less busy")
@@ -277,6 +283,12 @@ def _scaled_in(was: dict[str, Replica], rows: dict[str, Replica]) -> list[str]:
 
 def _row(stored: Stored, name: str) -> Replica | None:
     return next((r for r in stored.replicas if r.name == name), None)
+
+
+def _rolling(was: dict[str, Replica], rows: dict[str, Replica], after: Stored) -> bool:
+    """Whether replicas of another version than the one that should run are about, or just were."""
+    rolled = rollout.read(after.rollout.data if after.rollout else None)
+    return rolled is not None and any(r.template != rolled.target for r in (*was.values(), *rows.values()))
 
 
 def _decision(stored: Stored) -> Decision:

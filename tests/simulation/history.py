@@ -156,9 +156,14 @@ class History:
 
     def _set_clock(self, instance: Instance) -> None:
         if self.weather.turns(self.weather.steps):
-            instance.clock_off_s = self.random.choice((-900.0, -60.0, 0.0, 0.0, 0.0, 60.0, 900.0, 40_000.0))
-            self.timeline.tell(instance.name, f"clock is off by {instance.clock_off_s:.0f} s")
-            self._spread()
+            right, wrong = instance.clock_off_s, self.random.choice((-900.0, -60.0, 60.0, 900.0, 40_000.0))
+            self._step_clock(instance, wrong)
+            self.timeline.after(900.0 * self.random.random(), lambda: self._step_clock(instance, right))
+
+    def _step_clock(self, instance: Instance, off_s: float) -> None:
+        instance.clock_off_s = off_s
+        self.timeline.tell(instance.name, f"clock is off by {off_s:.0f} s")
+        self._spread()
 
     def _spread(self) -> None:
         offsets = [i.clock_off_s for i in self.instances] or [0.0]

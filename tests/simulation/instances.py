@@ -36,6 +36,7 @@ class Instance:
         self._timers: list[Callable[[], None]] = []
         self._dies_in: int | None = None
         self._pauses_in: int | None = None
+        self._pauses_before = ""  # a kind of call; empty: any, after as many as that
         wire = Wire(self, history)
         self.scaler = Scaler(
             config,
@@ -63,7 +64,7 @@ class Instance:
         if weather.turns(weather.crash):
             self._dies_in = random.randint(1, 14)
         if weather.turns(weather.pause):
-            self._pauses_in = random.randint(1, 14)
+            self._pauses_in, self._pauses_before = random.randint(1, 14), random.choice(("", "", "save", "create"))
         self.ticks += 1
         self._timeline.tell(self.name, "tick", cause, only or "", f"{self.clock_off_s:+.0f} s" * bool(self.clock_off_s))
         self.loop.create_task(self._tick(self.clock, cause, only))
@@ -91,8 +92,8 @@ class Instance:
             if self._dies_in == 0:
                 self.die(f"before {kind} {about}")
                 await asyncio.sleep(0)
-        if self._pauses_in is not None:
-            self._pauses_in -= 1
+        if self._pauses_in is not None and self._pauses_before in ("", kind):
+            self._pauses_in = 0 if self._pauses_before else self._pauses_in - 1
             if self._pauses_in == 0:
                 self._pause(f"before {kind} {about}")
                 await asyncio.sleep(0)

@@ -58,7 +58,9 @@ class Operators:
                 window_s=random.choice((30.0, 90.0)), drain_deadline_s=random.choice((60.0, 180.0)), idle_s=5.0
             ),
             start=Start(deadline_s=random.choice((180.0, 400.0)), expected_s=40.0),
-            rollout=RolloutText(surge=random.choice((0, 1, 1, 2)) if most > 1 else 1),
+            rollout=RolloutText(
+                surge=random.choice((0, 1, 1, 2)) if most > 1 else 1, gate_s=random.choice((1.0, 60.0))
+            ),
         )
 
     def act(self) -> None:

@@ -49,7 +49,7 @@ class Front:
         if change != self._rate_changes:
             return
         seconds = self._random.expovariate(1.0 / self._history.typical_s)
-        self._request(seconds * 20.0 if self._random.random() < 0.01 else seconds)
+        self._request(seconds * 20.0 if self._random.random() < 0.03 else seconds)
         self._next(change)
 
     def _request(self, seconds: float) -> None:

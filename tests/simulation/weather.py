@@ -37,10 +37,10 @@ class Weather:
         self._late = self._some(0.2)  # of the creates and deletes whose answer is lost: how many happen minutes later
         self._out: dict[str, float] = {}  # kind → until when nothing of it is answered
         self.crash = self._some(0.05)  # of the ticks
-        self.pause = self._some(0.05)
+        self.pause = self._some(0.12)
         self.missed = self._some(0.15)
         self.doubled = self._some(0.3)
-        self.steps = self._some(0.01)  # of the ticks: the clock of an instance is set wrong, or right again
+        self.steps = self._some(0.04)  # of the ticks: the clock of an instance is set wrong, for a while
         self.skews = self._some(1.0) > 0.5
         self.list_lag_s = self._some(120.0)
         self.list_gaps = self._some(0.05)  # of the groups in a list: left out
