@@ -18,7 +18,7 @@ from tests.simulation.traffic import HOLD_LIMIT_S, Front
 from tests.simulation.weather import MANAGER, SERVER, TABLE, Weather
 from tests.world import World
 
-STORM_TICKS = 240
+STORM_TICKS = 160
 SETTLE_TICKS = 100  # at most so many after the faults have stopped, until all is as desired
 SETTLE_EVERY_S = 15.0
 

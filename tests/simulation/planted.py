@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from scaler.model import Group, GroupDetail, Phase, Replica
 from scaler.service_tick import ServiceTick
 from scaler.tick import Scaler
 from tests.memory_store import MemoryStore, _Row
+from tests.simulation.history import Outcome, run
 
 Patch = tuple[object, str, Callable[[Any], Any]]  # where, what, and from the right code the wrong one
 
@@ -130,7 +131,7 @@ def row_goes_first() -> Patch:
 
     def wrong(right: Any) -> Any:
         def step(replica: Replica, *rest: Any) -> Replica | None:
-            return None if replica.phase is Phase.DELETING else right(replica, *rest)  # type: ignore[no-any-return]
+            return None if replica.phase is Phase.DELETING else right(replica, *rest)
 
         return step
 
@@ -269,3 +270,9 @@ def planted(fault: Callable[[], Patch]) -> Iterator[None]:
         yield
     finally:
         setattr(where, what, right)
+
+
+def caught(fault: Callable[[], Patch], seeds: Iterable[int]) -> Outcome | None:
+    """The first of these histories that does not hold with the fault at work."""
+    with planted(fault):
+        return next((outcome for seed in seeds if (outcome := run(seed)).violation), None)
