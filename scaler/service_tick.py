@@ -187,10 +187,6 @@ class ServiceTick:
                 await pack_newest(self.world.store, self.managed.name, memory.at, self.now)
         return TickReport(service=self.managed.name, outcome="saved", decision=decision, actions=tuple(outcomes))
 
-    def _present(self) -> float:
-        """``now`` is when the tick began; what it does begins later."""
-        return self.now + self.world.stopwatch() - self.started
-
     # -- observe
 
     async def _look(self, shared: Shared) -> tuple[observe.Seen, dict[str, float | None]]:
