@@ -330,3 +330,9 @@ def test_a_trial_never_has_more_new_replicas_than_the_surge_while_old_ones_serve
     made = [r for r in outcome.replicas if r.name.startswith("new") and r.template == "t1"]
     old = [r for r in fleet if r.template == "t0" and r.phase in (P.INTENDED, P.CREATING, P.STARTING, P.READY)]
     assert not old or len(made) <= surge
+
+
+def test_without_a_version_known_to_be_good_what_starts_of_the_new_one_is_not_asked_for_again() -> None:
+    rows = [replica("a", template="t0"), *(replica(f"n{i}", P.CREATING) for i in range(2))]
+    rolled = planned(5, *rows, by=rules(proven=False, fallback=None))
+    assert sum(r.phase in (P.INTENDED, P.CREATING) for r in rolled.replicas) <= 5

@@ -9,14 +9,11 @@ from collections import Counter
 from collections.abc import Iterator
 from multiprocessing import get_context
 
-from msgspec.structs import replace
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tests.simulation.history import SETTLE_TICKS, Outcome, run
-
-SHOWN = 60  # lines of the trace before a violation
+from tests.simulation.history import SETTLE_TICKS, SHOWN, Outcome, brief, run
 
 
 def main(words: list[str]) -> int:
@@ -68,13 +65,7 @@ def _many(seeds: range, jobs: int, console: Console) -> int:
 
 def _outcomes(seeds: range, jobs: int) -> Iterator[Outcome]:
     with get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap_unordered(_short, seeds, chunksize=4)
-
-
-def _short(seed: int) -> Outcome:
-    """Without the part of the trace that nobody will read."""
-    outcome = run(seed)
-    return replace(outcome, trace=outcome.trace[-SHOWN:] if outcome.violation else [])
+        yield from pool.imap_unordered(brief, seeds, chunksize=4)
 
 
 def _summary(counts: Counter[str], settled: list[int]) -> Table:

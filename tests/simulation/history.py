@@ -6,6 +6,7 @@ import hashlib
 import logging
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from scaler.front.endpoints import endpoints
 from scaler.model import Phase
@@ -21,6 +22,7 @@ from tests.world import World
 STORM_TICKS = 160
 SETTLE_TICKS = 100  # at most so many after the faults have stopped, until all is as desired
 SETTLE_EVERY_S = 15.0
+SHOWN = 60  # lines of the trace before a violation
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -230,3 +232,9 @@ def run(seed: int) -> Outcome:
     """The whole history of one seed; the same each time, in whatever process."""
     logging.getLogger("scaler").setLevel(logging.CRITICAL)
     return History(seed).run()
+
+
+def brief(seed: int) -> Outcome:
+    """Without the part of the trace that nobody will read."""
+    outcome = run(seed)
+    return replace(outcome, trace=outcome.trace[-SHOWN:] if outcome.violation else [])
