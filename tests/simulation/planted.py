@@ -207,15 +207,6 @@ def busiest_first() -> Patch:
     return plan, "_usefulness", wrong
 
 
-def deadline_by_intent() -> Patch:
-    """The drain deadline counts from when the draining tick began, though it may have slept before its save."""
-
-    def wrong(_: Any) -> Any:
-        return lambda replica, _: replica.phase_at
-
-    return plan, "_drains_since", wrong
-
-
 def strays_are_left() -> Patch:
     """A group with our tags that no row knows is not looked at."""
 
@@ -254,7 +245,6 @@ FAULTS = (
     busy_is_idle,
     drains_while_listed,
     busiest_first,
-    deadline_by_intent,
     strays_are_left,
     future_is_believed,
 )
