@@ -104,14 +104,15 @@ class Checks:
         if not in_time:
             self.late.add(name)
             return
-        most = self._most(service, row, list(rows.values()))
+        most = self._most(service, rows)
         groups = [h.name for h in self._history.azure.own(service) if h.name not in self.late]
         if len(groups) > most:
             self.violated("never above max and surge", f"{name} is one too many for {most}: {groups}")
 
-    def _most(self, service: str, row: Replica, rows: list[Replica]) -> int:
+    def _most(self, service: str, rows: dict[str, Replica]) -> int:
         """Of all settings that an instance may act by."""
-        rolling = any(r.template != row.template for r in rows)
+        rolling = len({r.template for r in rows.values()}) > 1
+        rolling |= _rolling({}, rows, run_now(self._history.world.store.load(service)))
         known = [s for i in self._history.instances if (s := i.config.services.get(service)) is not None]
         return max(s.replicas.max + (s.rollout.surge if rolling else 0) for s in known)
 

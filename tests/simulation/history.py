@@ -22,6 +22,7 @@ from tests.world import World
 STORM_TICKS = 160
 SETTLE_TICKS = 100  # at most so many after the faults have stopped, until all is as desired
 SETTLE_EVERY_S = 15.0
+STEADY_TICKS = 50  # requests come for so long, and none after: chance alone moves the desired count meanwhile
 SHOWN = 60  # lines of the trace before a violation
 
 
@@ -202,6 +203,9 @@ class History:
             steady = self.random.choice((0.0, 1.0)) if service in self.operators.config.services else 0.0
             self.front_of(service).load(min(0.6, steady / self.typical_s))
         for ticks in range(1, SETTLE_TICKS + 1):
+            if ticks == STEADY_TICKS:
+                for service in sorted(self.operators.ever):
+                    self.front_of(service).load(0.0)
             self._tick("timer")
             self.timeline.run_until(self.timeline.now + SETTLE_EVERY_S)
             if self.checks.violation:
