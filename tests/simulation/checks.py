@@ -221,7 +221,7 @@ class Checks:
         assert after.row is not None
         desired = after.row.desired
         least = service.replicas.min
-        if desired < least and record.pins.get(after.service) is None and _decision(after).limited_by not in COMMANDS:
+        if desired < least and record.pins.get(after.service) is None and not _is_commanded(_decision(after)):
             self.violated("never below min", f"desired is {desired}, min is {least}")
         drained = _scaled_in(was, rows)
         ready = sum(r.phase is Phase.READY for r in rows.values())
@@ -247,7 +247,7 @@ class Checks:
         unheard = [n for n in serving if n not in record.stats and not (record.listed and n not in record.listed)]
         if unheard and all(_is(_row(after, n), Phase.READY, Phase.DRAINING) for n in unheard):
             decision = _decision(after)
-            if decision.limited_by not in COMMANDS:
+            if not _is_commanded(decision):
                 self.violated(
                     "no scale-in while blind",
                     f"{before.row.desired} to {after.row.desired} with no answer from {unheard}: {decision.because}",
@@ -290,6 +290,11 @@ def _rolling(was: dict[str, Replica], rows: dict[str, Replica], after: Stored) -
     """Whether replicas of another version than the one that should run are about, or just were."""
     rolled = rollout.read(after.rollout.data if after.rollout else None)
     return rolled is not None and any(r.template != rolled.target for r in (*was.values(), *rows.values()))
+
+
+def _is_commanded(decision: Decision) -> bool:
+    """Whether a rule that may lower a count unseen had a part in it."""
+    return decision.limited_by in COMMANDS or any(step.name in COMMANDS for step in decision.steps)
 
 
 def _decision(stored: Stored) -> Decision:
