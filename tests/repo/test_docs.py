@@ -63,3 +63,8 @@ def test_the_examples_are_valid(block: str) -> None:
 def test_the_configuration_that_ships_is_valid() -> None:
     text = (ROOT / "autoscaler.yaml").read_text(encoding="utf-8")
     assert list(config.load(text, "autoscaler.yaml").services) == ["iris"]
+
+
+def test_no_two_records_of_decisions_have_one_number() -> None:
+    numbers = [path.name[:4] for path in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
+    assert numbers == [f"{n:04}" for n in range(1, len(numbers) + 1)]
