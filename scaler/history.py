@@ -24,7 +24,6 @@ MOST_BLOCKS = 336  # two weeks of bins of 15 s
 WINDOWS = (1, 4, 20, 120)  # bins that the trailing means run over
 MINUTE = WINDOWS[1]
 PEAK_BINS = 240  # the largest mean of a minute's bins that ends within so many
-FEATURES = len(WINDOWS) + 1
 
 Floats = NDArray[np.float64]
 

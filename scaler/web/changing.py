@@ -54,7 +54,6 @@ class Essentials(Struct, kw_only=True):
     """What is read of an alert; an alert decides nothing, so nothing else is."""
 
     monitor_condition: str = field(name="monitorCondition")
-    alert_rule: str = field(name="alertRule", default="")
     targets: list[str] = field(name="alertTargetIDs", default_factory=list)
 
 

@@ -15,8 +15,6 @@ from tests.web.day import WEEK, play
 from tests.web.doors import Door, problem
 from tests.web.doors import door as open_door
 
-BEYOND = "2999-01-01T00:00:00Z"
-
 
 async def test_a_service_without_a_tick_says_so(door: Door) -> None:
     told = (await door.call("GET", "services")).json()

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from infra.local.arm.arm import Arm
 
 NAMESPACE = "Microsoft.ContainerInstance/containerGroups"
-WORKSPACES = "Microsoft.OperationalInsights/workspaces"
 UNITS = {
     "CpuUsage": "Count",  # millicores
     "MemoryUsage": "Bytes",
