@@ -7,14 +7,10 @@ no answer. So none is lost with the process, and one may come twice: its ``id`` 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from scaler.model import Condition, Decision, Json, Pin
-
-if TYPE_CHECKING:
-    from scaler.memory import Memory
 
 KEPT = 50  # events that wait for an answer; the oldest go first
 KEPT_S = 3600.0  # nobody wants to hear of it any later
@@ -47,18 +43,7 @@ class View(Struct, frozen=True, kw_only=True):
     rolled: Rolled | None = None
 
 
-def view(memory: Memory | None) -> View | None:
-    """What of a memory is looked at here; None before the first tick."""
-    if memory is None:
-        return None
-    pin = memory.observation.pin if memory.observation else None
-    in_force = pin if pin and (pin.until is None or memory.at < pin.until) else None
-    return View(
-        at=memory.at, decision=memory.decision, pin=in_force, conditions=memory.conditions, rolled=memory.rolled
-    )
-
-
-def happened(service: str, before: View | None, after: View, cause: str) -> tuple[Happened, ...]:
+def events(service: str, before: View | None, after: View, cause: str) -> tuple[Happened, ...]:
     """Scaling, pins, rollouts and conditions: what ``after`` has that ``before`` had not, or the other way round."""
     found = [
         *_scaled(before, after, cause),
@@ -74,10 +59,10 @@ def happened(service: str, before: View | None, after: View, cause: str) -> tupl
 
 
 def waiting(
-    before: Sequence[Happened], new: Sequence[Happened], delivered: Sequence[str], now: float
+    before: Sequence[Happened], new: Sequence[Happened], taken: Sequence[str], now: float
 ) -> tuple[Happened, ...]:
     """What still has to be sent, oldest first."""
-    gone = set(delivered)
+    gone = set(taken)
     left = [e for e in before if e.id not in gone and now - e.at < KEPT_S]
     return tuple([*left, *new][-KEPT:])
 

@@ -15,15 +15,13 @@ from scaler import observe
 from scaler.allowance import Asked
 from scaler.conditions import SHOWN_S, blames_template, cause, condition, container_trouble, happened
 from scaler.decide import State
-from scaler.happened import Happened, Rolled, view, waiting
-from scaler.happened import happened as news_of
+from scaler.happened import Happened, Rolled, View, events, waiting
 from scaler.history import Block, History, Span, pack, unpack
 from scaler.model import Condition, Decision, Observation, Phase, Replica
 from scaler.plan import ACTIVE
 from scaler.ports import Stored
 from scaler.starts import Start
 from scaler.tally import Tally
-from scaler.ticked import Courier
 
 POOL_FAILURE, POOL = "StandbyPool", "standby pool"  # a code, and what waits then
 NO_ROOM = frozenset({"quota", "no_capacity"})  # causes that say how many Azure lets us have
@@ -62,14 +60,20 @@ class Memory(Struct, frozen=True, kw_only=True):
 
 
 def told_of(
-    service: str, before: Memory | None, after: Memory, cause: str, courier: Courier | None
+    service: str, before: Memory | None, after: Memory, cause: str, taken: Sequence[str]
 ) -> tuple[Happened, ...]:
-    """The events that still have to be sent, those of this tick included; none where nobody wants to hear of them."""
-    now = view(after)
-    if courier is None or now is None:
-        return ()
-    new = news_of(service, view(before), now, cause)
-    return waiting(before.outbox if before else (), new, courier.delivered(), after.at)
+    """The events that still have to be sent, those of this tick included; ``taken`` are the ids of those that were."""
+    new = events(service, _view(before) if before else None, _view(after), cause)
+    return waiting(before.outbox if before else (), new, taken, after.at)
+
+
+def _view(memory: Memory) -> View:
+    """What of a memory events come from."""
+    pin = memory.observation.pin if memory.observation else None
+    in_force = pin if pin and (pin.until is None or memory.at < pin.until) else None
+    return View(
+        at=memory.at, decision=memory.decision, pin=in_force, conditions=memory.conditions, rolled=memory.rolled
+    )
 
 
 def recall(stored: Stored) -> Memory | None:

@@ -17,8 +17,7 @@ from scaler import observe, plan, rollout, starts
 from scaler.act import Actor, Making, act
 from scaler.allowance import Allowance, Asked, Kind, remembered
 from scaler.cadence import limit_s
-from scaler.conditions import condition
-from scaler.conditions import happened as happening
+from scaler.conditions import condition, happened
 from scaler.decide import State, decide, initial_state
 from scaler.errors import Conflict, Unavailable
 from scaler.happened import Rolled
@@ -296,7 +295,7 @@ class ServiceTick:
         if period is None or gap_s <= limit_s(period):
             return []
         said = f"there was none for {gap_s:.0f} s, and one is due every {period:.0f} s"
-        return [happening("missed_ticks", self.now, about=self.managed.name, said=said)]
+        return [happened("missed_ticks", self.now, about=self.managed.name, said=said)]
 
     def _started(self, fleet: observe.Fleet, seen: observe.Seen) -> list[Start]:
         ready = [r for r in fleet.replicas if r.ready_at == self.now]
@@ -330,7 +329,8 @@ class ServiceTick:
         )
         if rolled is not None:
             after = replace(after, rolled=Rolled(phase=rolled.phase, target=rolled.target, because=rolled.because))
-        outbox = told_of(self.managed.name, before, after, self.cause, self.world.courier)
+        courier = self.world.courier  # where nobody wants to hear of events, none is kept
+        outbox = told_of(self.managed.name, before, after, self.cause, courier.delivered()) if courier else ()
         return replace(after, tally=added(before.tally if before else None, ended), outbox=outbox)
 
     async def _save(
