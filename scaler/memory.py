@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from scaler import observe
+from scaler import measure, observe
 from scaler.allowance import Asked
 from scaler.conditions import SHOWN_S, blames_template, cause, condition, container_trouble, happened
 from scaler.decide import State
@@ -46,7 +46,7 @@ class Memory(Struct, frozen=True, kw_only=True):
 
     at: float
     state: State
-    totals: observe.Totals
+    totals: measure.Totals
     observation: Observation | None = None
     decision: Decision | None = None
     conditions: tuple[Condition, ...] = ()
@@ -197,7 +197,7 @@ def _not_known(fleet: observe.Fleet, seen: observe.Seen) -> Iterator[Condition]:
     serving = [r for r in fleet.replicas if r.phase is Phase.READY]
     if serving and not any(r.name in seen.stats for r in serving):
         yield condition("unanswered", seen.at, about=f"{len(serving)} replicas")
-    if seen.front is not None and seen.at - seen.front.at > observe.FRONT_SILENT_S:
+    if seen.front is not None and seen.at - seen.front.at > measure.FRONT_SILENT_S:
         yield condition("front_silent", seen.at, about="front", said=f"for {seen.at - seen.front.at:.0f} s")
 
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from scaler import observe, plan, rollout, starts
+from scaler import measure, observe, plan, rollout, starts
 from scaler.act import Actor, Making, act
 from scaler.allowance import Allowance, Asked, Kind, remembered
 from scaler.cadence import limit_s
@@ -131,8 +131,8 @@ class ServiceTick:
         with self._stretch("observe"):
             seen, signals = await self._look(shared)
         fleet = observe.look(seen, self._limits())
-        measures = observe.measure(memory.totals if memory else None, seen, (r.name for r in fleet.replicas))
-        observed = observe.observation(
+        measures = measure.measure(memory.totals if memory else None, seen, (r.name for r in fleet.replicas))
+        observed = measure.observation(
             seen,
             fleet,
             measures,

@@ -28,6 +28,7 @@ CORE: dict[str, tuple[str, ...]] = {
     "alternatives": ("test_alternatives",),
     # what was seen, what to do, what to remember
     "observe": ("test_observe", "test_tick"),
+    "measure": ("test_measure", "test_tick"),
     "plan": ("test_plan", "test_tick"),
     "rollout": ("test_rollout",),
     "starts": ("test_starts",),

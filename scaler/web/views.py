@@ -17,8 +17,8 @@ from scaler.alternatives import alternatives
 from scaler.config import Service
 from scaler.foresight import Foresight
 from scaler.history import Block
+from scaler.measure import replica_data
 from scaler.model import Condition, Decision, Observation, Phase, Pin, Replica
-from scaler.observe import replica_data
 from scaler.ports import DecisionRow, Stored
 from scaler.recompute import is_reproduced
 from scaler.schedule import Period

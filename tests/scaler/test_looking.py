@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from scaler import looking, observe
+from scaler import looking, measure, observe
 from scaler.errors import Unavailable
 from scaler.looking import SCRAPES_AT_ONCE, SHOWS_A_PASS, SILENT_AT_ONCE, Looking
 from scaler.model import Group, Phase, Replica, Stats
@@ -77,7 +77,7 @@ async def test_what_is_not_asked_before_the_deadline_is_not_called_silent(monkey
     )
     fleet = observe.look(seen, observe.Limits(start_deadline_s=900, unhealthy_after_s=60))
     assert [r.silent_since for r in fleet.replicas] == [None] * 3
-    assert observe.quality(seen, fleet.replicas) == "blind"
+    assert measure.quality(seen, fleet.replicas) == "blind"
 
 
 async def test_a_pass_asks_azure_about_no_more_than_so_many_replicas() -> None:

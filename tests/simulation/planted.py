@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from scaler import observe, plan
+from scaler import measure, observe, plan
 from scaler.act import Actor
 from scaler.errors import Conflict, OutOfCapacity, Unavailable
 from scaler.looking import Looking, Shared
@@ -144,7 +144,7 @@ def missing_is_zero() -> Patch:
     def wrong(_: Any) -> Any:
         return lambda *_: "fresh"
 
-    return observe, "quality", wrong
+    return measure, "quality", wrong
 
 
 def undrains_what_is_deleted() -> Patch:
