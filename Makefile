@@ -1,9 +1,13 @@
 # make demo [TRACE=file.csv]   set up, start everything on this machine, play a day of requests, watch it scale
 # make up   [CONFIG=file.yaml] the same system, kept running until Ctrl-C
+# make down                    stop what `up` or `demo` started here
+# make test [ARGS=…]           set up and run the tests; ARGS go to pytest
+# make verify [ARGS=…]         all that takes long: overloads, kills, browsers, the demo itself
+# make check                   lint, format, types
 # make sim  [SEEDS=2000|SEED=n] whole days of the tick against a world of faults; SEED replays one
-# make test · make verify · make check · make clean
 # make cover                   branch coverage of the pure core
 # make mutate [MODULES="decide budget"]   faults planted in the pure core, one at a time: which does no test see?
+# make clean                   end what runs, and remove what was generated, but for .venv
 SHELL := /bin/sh
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv/bin/python
@@ -48,7 +52,7 @@ check: setup
 	@$(VENV) -m ruff format --check --quiet --line-length 120 .
 	@$(VENV) -m mypy
 
-# What was generated, but for .venv: that one costs minutes to fill again.
+# .venv stays: it costs minutes to fill again.
 clean:
 	@test ! -x $(VENV) || test ! -d .local || $(VENV) -m infra.local down
 	@rm -rf .local .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
