@@ -83,7 +83,7 @@ class Azurite:
         self._ports = {"blob": 0, "queue": 0, "table": 0}
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
-        _write_certificates(folder)
+        write_certificates(folder)
 
     @property
     def blob(self) -> str:
@@ -210,7 +210,8 @@ def _node() -> Path | None:
     return node if node.exists() else None
 
 
-def _write_certificates(folder: Path) -> None:
+def write_certificates(folder: Path) -> None:
+    """A throw-away authority and what it signed for this machine: ca.pem, cert.pem and key.pem."""
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1", "localhost")
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from types import TracebackType
 
 import pytest
 from azure.core.credentials import AccessToken
 from azure.data.tables.aio import TableServiceClient
 from azure.mgmt.containerinstance.aio import ContainerInstanceManagementClient
 
-from tests.azurite import Azurite, start_azurite, unsigned_token
+from tests.azurite import Azurite, StaticCredential, start_azurite, unsigned_token
 from tests.stand_in import GROUP, ROLES, SUBSCRIPTION, StandIn, missing_stand_in, start_stand_in
 
 
@@ -34,25 +33,11 @@ async def tables(azurite: Azurite) -> AsyncIterator[TableServiceClient]:
         yield client
 
 
-class ManagementCredential:
+class ManagementCredential(StaticCredential):
     """A TokenCredential for Resource Manager that asks nobody."""
 
     async def get_token(self, *_scopes: str, **_options: object) -> AccessToken:
         return unsigned_token("https://management.azure.com")
-
-    async def close(self) -> None:
-        """Nothing is open."""
-
-    async def __aenter__(self) -> ManagementCredential:
-        return self
-
-    async def __aexit__(
-        self,
-        _type: type[BaseException] | None = None,
-        _value: BaseException | None = None,
-        _trace: TracebackType | None = None,
-    ) -> None:
-        await self.close()
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trustme
 
+from tests.azurite import write_certificates
 from tests.infra.arm.standin import StandIn, serving
 
 
@@ -13,12 +13,7 @@ from tests.infra.arm.standin import StandIn, serving
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ca.pem, cert.pem and key.pem."""
     folder = tmp_path_factory.mktemp("tls")
-    authority = trustme.CA()
-    certificate = authority.issue_cert("127.0.0.1", "localhost")
-    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
-    for i, blob in enumerate(certificate.cert_chain_pems):
-        blob.write_to_path(str(folder / "cert.pem"), append=i > 0)
+    write_certificates(folder)
     return folder
 
 
