@@ -137,7 +137,7 @@ class RowsReader:
             if not rows or body.count(b"[") != rows + 1 or any(len(row) != self._numbers for row in data):
                 return None
             wide = np.frombuffer(data.as_buffer(of_type="d"), dtype=np.float64)
-        except (ValueError, TypeError, KeyError, AttributeError, UnicodeDecodeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError):  # RuntimeError: a number beyond 64 bits
             return None
         if len(wide) != rows * self._numbers or not (np.abs(wide).max() <= FLOAT32_MAX):
             return None
