@@ -14,7 +14,7 @@ from scaler.web.problems import Problem
 
 BODY_LIMIT_BYTES = 64 * 1024
 YEAR_3000 = 32_503_680_000.0
-_DURATION = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?")
+_DURATION = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?", re.ASCII)
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
 _LEAP_SECOND = re.compile(r"(:[0-5]\d:)60([.,Zz+-])")
 

@@ -84,6 +84,7 @@ async def test_a_pin_above_max_is_refused_and_names_max(door: Door) -> None:
         ({"replicas": 2, "until": "2026-09-27T10:00:00"}, "bad-time", "offset"),
         ({"replicas": 2, "until": "2027-12-01T00:00:00Z"}, "pin-too-long", "366 days"),
         ({"replicas": 2, "for": "2 hours"}, "bad-duration", "2h30m"),
+        ({"replicas": 2, "for": "٣m"}, "bad-duration", "2h30m"),
         ({"replicas": 2, "for": ""}, "bad-duration", "2h30m"),
         ({"replicas": 2, "for": "0s"}, "pin-ended", "past"),
         ({"replicas": 2, "for": "1h", "until": "2026-09-27T10:00:00Z"}, "bad-pin", "either"),
