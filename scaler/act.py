@@ -14,6 +14,7 @@ from scaler.errors import Conflict, OutOfCapacity, Refused, Unavailable
 from scaler.managed import World
 from scaler.memory import POOL_FAILURE
 from scaler.model import Action, Create, Delete, Drain, Phase, Replica, Undrain
+from scaler.observe import RETRY_LONGEST_S
 from scaler.template import Template
 
 ACT_DEADLINE_S = 30.0  # shorter than plan.TURN_S: whoever acts is done before another may take over
@@ -110,7 +111,7 @@ class Actor:
             await self._world.fleet.delete(replica.name)
         except Unavailable as error:
             if error.retry_after_s is not None:
-                later = replace(replica, retry_at=self._now + error.retry_after_s)
+                later = replace(replica, retry_at=self._now + min(error.retry_after_s, RETRY_LONGEST_S))
                 await self._world.store.move(self._making.service, later)
             raise
 
@@ -122,6 +123,6 @@ class Actor:
             phase=Phase.DELETING,
             failure=error.code,
             because=str(error),
-            retry_at=None if wait_s is None else self._now + wait_s,
+            retry_at=None if wait_s is None else self._now + min(wait_s, RETRY_LONGEST_S),
         )
         await self._world.store.move(self._making.service, ended)

@@ -27,7 +27,7 @@ from scaler.conditions import cause, container_trouble, happened
 from scaler.model import Condition, Front, Group, GroupDetail, Phase, Replica, Stats
 
 CLOCKS_APART_S = 60.0  # another tick's present may be this far in our future: it began later, or its clock is ahead
-RETRY_LONGEST_S = 3600.0  # no Retry-After is believed beyond this
+RETRY_LONGEST_S = 3600.0  # no Retry-After is kept beyond this, so that a later time is a wrong clock's
 CREATE_GRACE_S = 180.0  # a PUT whose answer was lost shows in the list within this, or is given up
 CRASHES_ENOUGH = 3  # restarts after which a container that never stays up is given up
 
@@ -66,7 +66,8 @@ def in_time(replica: Replica, now: float) -> Replica:
     row = replica
     optional = (row.ready_at, row.silent_since, row.drain_since, row.idle_since)
     latest = max(row.intended_at, row.phase_at, *(at for at in optional if at is not None))
-    if latest > now + CLOCKS_APART_S:
+    is_ahead = latest > now + CLOCKS_APART_S
+    if is_ahead:
         row = replace(
             row,
             intended_at=min(row.intended_at, now),
@@ -76,8 +77,8 @@ def in_time(replica: Replica, now: float) -> Replica:
             drain_since=None if row.drain_since is None else min(row.drain_since, now),
             idle_since=None if row.idle_since is None else min(row.idle_since, now),
         )
-    if row.retry_at is not None and row.retry_at > now + RETRY_LONGEST_S:
-        row = replace(row, retry_at=now + RETRY_LONGEST_S)
+    if row.retry_at is not None and (is_ahead or row.retry_at > now + RETRY_LONGEST_S):
+        row = replace(row, retry_at=None)  # reckoned by that clock: better asked once too often than an hour too late
     return row
 
 

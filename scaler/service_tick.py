@@ -52,12 +52,14 @@ log = logging.getLogger("scaler.tick")
 
 
 class TickReport(Struct, frozen=True, kw_only=True):
-    """How a tick of one service ended: ``saved``, ``lost`` (another tick has the turn) or ``unavailable: …``."""
+    """How a tick of one service ended: ``saved``, ``lost`` (another tick has the turn) or ``unavailable: …``; and how
+    many rows of replicas it left."""
 
     service: str
     outcome: str
     decision: Decision | None = None
     actions: tuple[str, ...] = ()
+    left: int = 0
 
 
 class ServiceTick:
@@ -184,7 +186,13 @@ class ServiceTick:
             await self._record(state, after, shadow[0] if shadow else None, planned, outcomes)
             if memory is not None:
                 await pack_newest(self.world.store, self.managed.name, memory.at, self.now)
-        return TickReport(service=self.managed.name, outcome="saved", decision=decision, actions=tuple(outcomes))
+        return TickReport(
+            service=self.managed.name,
+            outcome="saved",
+            decision=decision,
+            actions=tuple(outcomes),
+            left=len(self.stored.replicas),
+        )
 
     # -- observe
 

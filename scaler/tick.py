@@ -64,7 +64,7 @@ class Scaler:
                 log.warning("services that are no longer configured were not looked for", extra={"error": str(error)})
         left -= set(self.managed)
         reports, _ = await self._pass([no_longer(name) for name in sorted(left)], now, cause) if left else ([], ())
-        busy = any(r.actions or r.outcome != "saved" for r in reports)
+        busy = any(r.actions or r.left or r.outcome != "saved" for r in reports)  # a row may outlive its group
         if busy:
             self._swept_at = None
         elif self._swept_at is None or now - self._swept_at >= SWEEP_EVERY_S:

@@ -54,8 +54,23 @@ def test_what_a_list_leaves_out_keeps_its_row_unless_a_get_says_so_too(phase: Ph
 
 def test_times_to_come_are_now_for_a_clock_that_was_set_back() -> None:
     row = in_time(replica("a", P.DRAINING, phase_at=NOW + 900, idle_since=NOW + 9, retry_at=NOW + 9e9), NOW)
-    assert (row.phase_at, row.idle_since, row.retry_at) == (NOW, NOW, NOW + RETRY_LONGEST_S)
+    assert (row.phase_at, row.idle_since, row.retry_at) == (NOW, NOW, None)
     assert row.intended_at == NOW - 600
+
+
+@pytest.mark.parametrize(
+    ("phase_at", "retry_at", "kept"),
+    [
+        (NOW, NOW + RETRY_LONGEST_S, True),
+        (NOW, NOW + RETRY_LONGEST_S + 1, False),  # Azure was asked by a clock that was ahead
+        (NOW + 900, NOW + 930, False),  # so was the row written
+    ],
+)
+def test_a_wait_reckoned_by_a_clock_that_was_ahead_holds_nothing_up(
+    phase_at: float, retry_at: float, kept: bool
+) -> None:
+    row = in_time(replica("a", P.DELETING, phase_at=phase_at, retry_at=retry_at), NOW)
+    assert row.retry_at == (retry_at if kept else None)
 
 
 @pytest.mark.parametrize("phase", list(Phase))
