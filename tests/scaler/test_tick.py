@@ -186,10 +186,12 @@ async def test_with_the_table_lost_the_fleet_is_taken_over_and_nothing_is_delete
     assert memory.state.starts_s == ()
 
 
-async def test_a_service_no_longer_configured_is_drained_to_nothing() -> None:
+@pytest.mark.parametrize("delete_delay_s", [0.0, 20.0])  # the list names a group for longer than there is to do
+async def test_a_service_no_longer_configured_is_drained_to_nothing(delete_delay_s: float) -> None:
     ticking = await running(2)
+    ticking.world.fleet.delete_delay_s = delete_delay_s
     ticking.deploy(f"services:\n  other:{SERVICE}")
-    for _ in range(12):
+    for _ in range(16):
         await ticking.tick()
     assert ticking.world.fleet.held == {}
     assert await ticking.phases() == {}
