@@ -113,8 +113,8 @@ def test_an_operator_sees_load_arrive_pins_sees_it_honoured_and_unpins(up: Start
         until(page, READY.format(">="), 2)
         until(page, "() => (document.querySelector('#iris .area.load')?.getAttribute('d') ?? '').length > 40")
         assert page.get_attribute("#iris svg", "aria-label") != before
-        pinned = MAX_REPLICAS
-        assert count(page, "ready") < pinned
+        ready = count(page, "ready")
+        pinned = ready + 1 if ready < MAX_REPLICAS else ready - 1  # the forecast may have gone all the way already
         page.fill("#actor", "anna")
         page.fill("#pin-iris", str(pinned))
         page.click("#iris >> text=Pin…")
