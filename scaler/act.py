@@ -111,9 +111,13 @@ class Actor:
             await self._world.fleet.delete(replica.name)
         except Unavailable as error:
             if error.retry_after_s is not None:
-                later = replace(replica, retry_at=self._now + min(error.retry_after_s, RETRY_LONGEST_S))
+                later = replace(replica, retry_at=self._after(error.retry_after_s))
                 await self._world.store.move(self._making.service, later)
             raise
+
+    def _after(self, wait_s: float) -> float:
+        """When a wait that Azure asked for ends."""
+        return self._now + min(wait_s, RETRY_LONGEST_S)
 
     async def _will_not_exist(self, creating: Replica, error: OutOfCapacity | Refused) -> None:
         """The row says why, and goes with the next tick."""
@@ -123,6 +127,6 @@ class Actor:
             phase=Phase.DELETING,
             failure=error.code,
             because=str(error),
-            retry_at=None if wait_s is None else self._now + min(wait_s, RETRY_LONGEST_S),
+            retry_at=None if wait_s is None else self._after(wait_s),
         )
         await self._world.store.move(self._making.service, ended)
