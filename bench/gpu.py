@@ -16,7 +16,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,8 +47,11 @@ class Watch:
     memory_bytes: int = 0
 
     def told(self) -> dict[str, Any]:
-        mean = lambda values: statistics.fmean(values) if values else None  # noqa: E731
-        return {"busy": mean(self.busy), "power_w": mean(self.power_w), "memory_bytes": self.memory_bytes}
+        return {"busy": _mean(self.busy), "power_w": _mean(self.power_w), "memory_bytes": self.memory_bytes}
+
+
+def _mean(values: list[float]) -> float | None:
+    return statistics.fmean(values) if values else None
 
 
 @contextmanager
@@ -92,7 +95,7 @@ def raw_loop(name: str, device: str, dtype: torch.dtype, sizes: list[int], secon
     module, _ = build(name)
     module = module.to(device, dtype)
     rows = rows_of(name, CASES)
-    settle = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
+    settle: Callable[[], None] = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
     found: dict[str, Any] = {"batches": {}}
     with torch.inference_mode():
         found["answers"] = module(rows.to(device, dtype)).float().cpu().numpy()
@@ -216,7 +219,9 @@ def against_raw(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def row_of(run: dict[str, Any]) -> str:
-    shown = lambda value, form: format(value, form) if value is not None else "-"  # noqa: E731
+    def shown(value: float | None, form: str) -> str:
+        return format(value, form) if value is not None else "-"
+
     busy, power = shown(run["busy"], ".3f"), shown(run["power_w"], ".0f")
     return (
         f"  {run['kind']:7} {run['connections']:4} {run['rows_per_s']:8.0f} rows/s {run['of_raw']:6.3f} of raw   "

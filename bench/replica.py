@@ -201,7 +201,7 @@ def plot(found: dict[str, Any], file: Path) -> None:
         axes.errorbar(CONNECTIONS, middle, yerr=[below, above], marker="o", capsize=3, label=name)
     axes.axhline(1.0, color="grey", linewidth=1)
     axes.set(xscale="log", xlabel="connections", ylabel="share of the limit")
-    axes.set_xticks(CONNECTIONS, CONNECTIONS)
+    axes.set_xticks(CONNECTIONS, [str(c) for c in CONNECTIONS])
     axes.legend()
     figure.savefig(file, dpi=120, bbox_inches="tight")
 

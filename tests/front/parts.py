@@ -173,11 +173,18 @@ class Envoy:
 
     async def until_active(self, service: str, count: int) -> None:
         """So many requests are with the replicas."""
+        await self._until(f"cluster.{service}/replicas.upstream_rq_active", lambda active: active == count)
+
+    async def until_retried(self, service: str) -> None:
+        """A request was turned away at least once, and Envoy has it still."""
+        await self._until(f"cluster.{service}.upstream_rq_retry", bool)
+
+    async def _until(self, stat: str, condition: Callable[[int], object]) -> None:
         for _ in range(1000):
-            if await self.stat(f"cluster.{service}/replicas.upstream_rq_active") == count:
+            if condition(await self.stat(stat)):
                 return
             await asyncio.sleep(0.01)
-        raise AssertionError("the requests never reached the replicas")
+        raise AssertionError(f"{stat} never came to what was waited for")
 
 
 def layout(port: int, services: Mapping[str, float], **changes: Any) -> Layout:

@@ -137,7 +137,7 @@ async def test_envoy_that_starts_before_discovery_holds_and_serves_once_it_is_th
         table.put("iris", where)
         async with envoy(tmp_path, layout(port, IRIS)) as front:
             asked = asyncio.create_task(post(front))
-            await asyncio.sleep(0.3)
+            await front.until_retried("iris")
             assert not asked.done()
             async with discovery(table, IRIS, port=port):
                 assert await asked == 200
