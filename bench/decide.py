@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from scaler.config import load
 from scaler.decide import Policy, State, decide, initial_state, policy_of
-from scaler.history import BLOCK_BINS, MOST_BLOCKS, Block, History, pack
+from scaler.foresight.history import BLOCK_BINS, MOST_BLOCKS, Block, History, pack
 from scaler.memory import without_blocks
 from scaler.model import Observation
 

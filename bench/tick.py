@@ -29,7 +29,7 @@ from scaler.azure import connect, mint
 from scaler.model import Phase, Replica
 from scaler.ports import Changes, GroupRequest, ServiceRow
 from scaler.settings import Settings
-from scaler.tick import Scaler
+from scaler.tick.scaler import Scaler
 from tests.azurite import Azurite
 from tests.stand_in import ROOT, StandIn, start_stand_in
 

@@ -31,7 +31,7 @@ from rich.table import Table
 from scaler.azure.table_state import TableState
 from scaler.past import HOUR_S, minutes, newest_over, packed, ticks_of, unpacked
 from scaler.ports import Changes
-from scaler.tick import Scaler
+from scaler.tick.scaler import Scaler
 from scaler.web.app import app
 from tests.azurite import Azurite, start_azurite
 from tests.web.browsing import browser

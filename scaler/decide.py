@@ -19,16 +19,17 @@ import math
 
 from msgspec import Struct
 
-from scaler import ahead, budget
-from scaler.ahead import Ahead, Outlook, Terms
+from scaler import budget
 from scaler.budget import Prices, Size, Spend
 from scaler.config import Service, Target
 from scaler.errors import BadSetting
-from scaler.leadtime import lead_time_s, remember
+from scaler.foresight import ahead
+from scaler.foresight.ahead import Ahead, Outlook, Terms
+from scaler.foresight.leadtime import lead_time_s, remember
+from scaler.foresight.spares import spares
 from scaler.model import Beside, Decision, Observation, Pin, Step
 from scaler.schedule import Period, Schedule, compile_schedule, period_at
 from scaler.signals import Proposal, Rates, proposals, signal_name
-from scaler.spares import spares
 
 WINDOW_ENTRIES = 64
 SCALE_IN_WINDOW_S = 60.0  # where neither settings nor the service's own record say another

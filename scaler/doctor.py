@@ -16,14 +16,14 @@ import msgspec
 from msgspec import Struct
 
 from scaler.errors import BadSetting, Refused, Unavailable
-from scaler.managed import Managed
 from scaler.ports import Usage
+from scaler.tick.managed import Managed
 
 if TYPE_CHECKING:
     from scaler.azure.inspection import Inspection
     from scaler.model import Json
     from scaler.settings import Settings
-    from scaler.tick import Scaler
+    from scaler.tick.scaler import Scaler
 
 PATIENCE_S = 20.0
 CLOCK_OFF_S = 30.0  # tokens and leases bear that much

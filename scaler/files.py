@@ -9,9 +9,9 @@ from pathlib import Path
 from scaler.config import Config, Service, load
 from scaler.decide import policy_of
 from scaler.errors import BadSetting
-from scaler.managed import Managed
 from scaler.shadow import shadow_of
 from scaler.template import Template
+from scaler.tick.managed import Managed
 
 LARGEST_FILE_BYTES = 4 * 1024 * 1024
 

@@ -15,8 +15,8 @@ from scaler import measure, observe
 from scaler.allowance import Asked
 from scaler.conditions import SHOWN_S, blames_template, cause, condition, container_trouble, happened
 from scaler.decide import State
+from scaler.foresight.history import Block, History, Span, pack, unpack
 from scaler.happened import Happened, Rolled, View, events, waiting
-from scaler.history import Block, History, Span, pack, unpack
 from scaler.model import Condition, Decision, Observation, Phase, Replica
 from scaler.plan import ACTIVE
 from scaler.ports import Stored

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from msgspec import Struct, field
 
 from scaler.errors import Conflict, OutOfCapacity, Refused
-from scaler.history import Block, Span
+from scaler.foresight.history import Block, Span
 from scaler.model import Front, Group, GroupDetail, Pin, Replica, Stats
 
 

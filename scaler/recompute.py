@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from scaler.decide import Policy, State, decide
-from scaler.history import Block, Span
+from scaler.foresight.history import Block, Span
 from scaler.memory import span, with_history
 from scaler.model import Decision, Observation
 from scaler.ports import DecisionRow

@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from scaler.errors import Conflict
-from scaler.history import MOST_BLOCKS, Block, Span
+from scaler.foresight.history import MOST_BLOCKS, Block, Span
 from scaler.model import Front, Pin, Replica
 from scaler.ports import Changes, DecisionRow, DrawnRow, RolloutRow, ServiceRow, Stored, outgoing
 

@@ -55,7 +55,7 @@ def judged(module: str, tree: ast.Module | None) -> int:
     settings.register_profile("mutants", derandomize=True, database=None, deadline=None, max_examples=30)
     settings.load_profile("mutants")
     if tree is not None:
-        sys.meta_path.insert(0, Planted(f"scaler.{module}", tree))
+        sys.meta_path.insert(0, Planted(f"scaler.{module.replace('/', '.')}", tree))
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)

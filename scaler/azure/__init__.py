@@ -21,12 +21,12 @@ from scaler.cadence import period_s
 from scaler.config import Config, SignalText
 from scaler.errors import BadSetting
 from scaler.files import read_services
-from scaler.managed import Managed, World
 from scaler.ports import Fleet
 from scaler.settings import Settings
 from scaler.signals import signal_name
-from scaler.tick import Scaler
-from scaler.ticked import note
+from scaler.tick.managed import Managed, World
+from scaler.tick.scaler import Scaler
+from scaler.tick.ticked import note
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from scaler.azure.inspection import Inspection
     from scaler.azure.signal_sources import Source
     from scaler.azure.table_state import TableState
-    from scaler.courier import WebhookCourier
     from scaler.front.keep import Keeper
     from scaler.front.wake import Wake
-    from scaler.telemetry import Telemetry
+    from scaler.tick.courier import WebhookCourier
+    from scaler.tick.telemetry import Telemetry
 
 CONNECT_LIMIT_S, READ_LIMIT_S = 5.0, 25.0
 LOGS_AUDIENCE = "https://api.loganalytics.io"
@@ -146,7 +146,7 @@ def _fleet(settings: Settings, clients: _Clients) -> Fleet:
 
 
 def _telemetry(settings: Settings) -> Telemetry | None:
-    from scaler.telemetry import Telemetry, to_azure_monitor  # noqa: PLC0415
+    from scaler.tick.telemetry import Telemetry, to_azure_monitor  # noqa: PLC0415
 
     connection = settings.telemetry_connection
     if not connection:
@@ -155,7 +155,7 @@ def _telemetry(settings: Settings) -> Telemetry | None:
 
 
 def _courier(settings: Settings) -> WebhookCourier | None:
-    from scaler.courier import WebhookCourier  # noqa: PLC0415
+    from scaler.tick.courier import WebhookCourier  # noqa: PLC0415
 
     source = f"/aci-autoscaler/{settings.deployment_id}"
     return WebhookCourier(settings.events_url, settings.events_secret, source) if settings.events_url else None

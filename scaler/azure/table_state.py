@@ -29,7 +29,7 @@ from msgspec.structs import replace
 from scaler.azure.failures import told, unavailable
 from scaler.azure.table_rows import Row, from_row, to_row
 from scaler.errors import Conflict, Unavailable
-from scaler.history import MOST_BLOCKS, Block, Span
+from scaler.foresight.history import MOST_BLOCKS, Block, Span
 from scaler.model import Front, Phase, Pin, Replica
 from scaler.ports import Changes, DecisionRow, DrawnRow, RolloutRow, ServiceRow, Stored, outgoing
 

@@ -17,7 +17,7 @@ from scaler import rollout
 from scaler.errors import BadSetting
 from scaler.model import Pin
 from scaler.ports import Stored
-from scaler.recalled import recalled
+from scaler.tick.recalled import recalled
 from scaler.web import views
 from scaler.web.access import Access
 from scaler.web.bodies import convert, iso, query_flag, read_json

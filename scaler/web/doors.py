@@ -8,16 +8,16 @@ from typing import Protocol
 from starlette.requests import Request
 
 from scaler.config import Config
-from scaler.managed import Managed
 from scaler.model import Decision
 from scaler.ports import Store
+from scaler.tick.managed import Managed
 from scaler.web.access import PRINCIPAL_NAME, Access
 from scaler.web.pins import line
 from scaler.web.problems import Problem
 
 
 class Report(Protocol):
-    """How a tick of one service ended: ``scaler.tick.TickReport``."""
+    """How a tick of one service ended: ``scaler.tick.scaler.TickReport``."""
 
     @property
     def service(self) -> str: ...
@@ -28,7 +28,7 @@ class Report(Protocol):
 
 
 class Scaler(Protocol):
-    """The part of ``scaler.tick.Scaler`` that the web app uses."""
+    """The part of ``scaler.tick.scaler.Scaler`` that the web app uses."""
 
     @property
     def config(self) -> Config: ...

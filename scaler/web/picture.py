@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from scaler.foresight import Foresight
+from scaler.foresight.band import Foresight
 from scaler.model import Pin
 from scaler.past import Point
 from scaler.schedule import Period

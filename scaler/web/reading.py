@@ -13,12 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from scaler.doctor import Check
-from scaler.foresight import foresight
+from scaler.foresight.band import foresight
 from scaler.past import Point
 from scaler.ports import DecisionRow, Store
-from scaler.recalled import recalled
 from scaler.recompute import blocks_of
 from scaler.schedule import DAY_S, compile_schedule, preview
+from scaler.tick.recalled import recalled
 from scaler.web import views
 from scaler.web.bodies import YEAR_3000, iso, query_instant, query_number
 from scaler.web.doors import Scaler, known

@@ -15,8 +15,8 @@ from msgspec import Struct
 from scaler import rollout, starts
 from scaler.alternatives import alternatives
 from scaler.config import Service
-from scaler.foresight import Foresight
-from scaler.history import Block
+from scaler.foresight.band import Foresight
+from scaler.foresight.history import Block
 from scaler.measure import replica_data
 from scaler.model import Condition, Decision, Observation, Phase, Pin, Replica
 from scaler.ports import DecisionRow, Stored

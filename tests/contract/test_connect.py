@@ -117,7 +117,7 @@ def test_a_connected_scaler_creates_what_is_asked_for(config: Path, azurite: Azu
 
 def test_importing_the_package_imports_no_sdk() -> None:
     code = (
-        "import sys, scaler.azure, scaler.settings, scaler.tick\n"
+        "import sys, scaler.azure, scaler.settings, scaler.tick.scaler\n"
         "print([m for m in sys.modules if m.startswith(('azure.', 'aiohttp', 'torch', 'sklearn'))])"
     )
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

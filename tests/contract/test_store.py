@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from scaler.azure import table_state
 from scaler.azure.table_state import TableState
 from scaler.errors import Conflict, Unavailable
-from scaler.history import MOST_BLOCKS, Block, History, Span, pack, record, unpack
+from scaler.foresight.history import MOST_BLOCKS, Block, History, Span, pack, record, unpack
 from scaler.model import Front, Phase, Pin, Replica
 from scaler.ports import Calls, Changes, DecisionRow, RolloutRow, ServiceRow, Store, Stored
 from tests.azurite import Azurite, missing_azurite

@@ -13,7 +13,7 @@ import time
 
 from scaler.azure import connect
 from scaler.settings import Settings
-from scaler.tick import Scaler
+from scaler.tick.scaler import Scaler
 
 
 def main() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from scaler.ahead import initial
 from scaler.decide import State, decide, initial_state
+from scaler.foresight.ahead import initial
 from scaler.memory import without_blocks
 from scaler.model import Decision
 from tests.scaler.seen import Watch, policy, seen

@@ -8,9 +8,9 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from scaler.ahead import initial
 from scaler.decide import State, decide, initial_state
 from scaler.errors import BadSetting
+from scaler.foresight.ahead import initial
 from scaler.model import Pin
 from tests.scaler.seen import Watch, policy, seen
 

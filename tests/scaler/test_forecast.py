@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from scaler.forecast import ANALOGS, PRIOR_RAMPS, Paths, paths
-from scaler.history import BLOCK_BINS, History, record
+from scaler.foresight.forecast import ANALOGS, PRIOR_RAMPS, Paths, paths
+from scaler.foresight.history import BLOCK_BINS, History, record
 
 FLOOR = 5.0
 BINS = 10
@@ -110,7 +110,7 @@ def test_the_same_record_gives_the_same_paths_whatever_is_cached() -> None:
     for part in (300, 900, 1500):
         paths(watched(day(14 * 60, 0.2)[:part]), BINS, FLOOR)
         paths(history, BINS + 3, 2 * FLOOR)
-    from scaler import forecast  # noqa: PLC0415
+    from scaler.foresight import forecast  # noqa: PLC0415
 
     for kept in (forecast._old, forecast._block_moments, forecast._recent_moments):
         kept.cache_clear()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaler.history import (
+from scaler.foresight.history import (
     BLOCK_BINS,
     MOST_BLOCKS,
     PEAK_BINS,

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from scaler.history import BLOCK_BINS, History, record
-from scaler.idle import gaps, worth_keeping
+from scaler.foresight.history import BLOCK_BINS, History, record
+from scaler.foresight.idle import gaps, worth_keeping
 
 START_S = 90.0
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from scaler.leadtime import KEPT, asked_after, lead_time_s, mean_start_s, remember
+from scaler.foresight.leadtime import KEPT, asked_after, lead_time_s, mean_start_s, remember
 
 
 def test_before_any_start_the_expected_time_holds() -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from scaler import looking, measure, observe
+from scaler import measure, observe
 from scaler.errors import Unavailable
-from scaler.looking import SCRAPES_AT_ONCE, SHOWS_A_PASS, SILENT_AT_ONCE, Looking
 from scaler.model import Group, Phase, Replica, Stats
+from scaler.tick import looking
+from scaler.tick.looking import SCRAPES_AT_ONCE, SHOWS_A_PASS, SILENT_AT_ONCE, Looking
 from tests.builders import NOW, group, replica, stats
 from tests.scaler.ticking import ports
 from tests.world import World

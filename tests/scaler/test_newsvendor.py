@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaler.forecast import Paths
-from scaler.newsvendor import CHOICES, Price, Supply, choose, costs
+from scaler.foresight.forecast import Paths
+from scaler.foresight.newsvendor import CHOICES, Price, Supply, choose, costs
 
 BIN_S = 15.0
 PRICE = Price(slo_wait_s=5.0, lateness=10.0, rent_bins=4)

@@ -11,11 +11,11 @@ from msgspec.structs import replace
 from scaler import config
 from scaler.decide import State, decide, initial_state
 from scaler.errors import BadSetting
-from scaler.managed import Managed
 from scaler.model import Decision
-from scaler.recalled import recalled
 from scaler.recompute import blocks_of, is_reproduced, recomputed
 from scaler.shadow import decide_beside, shadow_of
+from scaler.tick.managed import Managed
+from scaler.tick.recalled import recalled
 from tests.scaler.seen import policy, seen
 from tests.scaler.ticking import SERVICE, Ticking
 from tests.world import World

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaler.spares import spares
+from scaler.foresight.spares import spares
 from tests.scaler.seen import Watch, policy
 
 

@@ -10,7 +10,7 @@ from scaler.errors import Unavailable
 from scaler.happened import KEPT, Happened, waiting
 from scaler.model import Decision, Observation, Pin
 from scaler.tally import START_BOUNDS_S, Ended, added, lateness
-from scaler.ticked import Ticked
+from scaler.tick.ticked import Ticked
 from tests.scaler.ticking import Ticking
 
 SEEN = Observation(at=100.0, window_s=10.0, ready=2, starting=1, arrivals=30.0, completed=20.0, queued=4.0)

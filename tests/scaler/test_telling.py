@@ -22,12 +22,12 @@ from msgspec.structs import replace
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from scaler.courier import TYPE, WebhookCourier
 from scaler.errors import BadSetting, Unavailable
 from scaler.happened import Happened
 from scaler.model import Pin
 from scaler.settings import Settings
-from scaler.telemetry import Telemetry, to_azure_monitor
+from scaler.tick.courier import TYPE, WebhookCourier
+from scaler.tick.telemetry import Telemetry, to_azure_monitor
 from tests.scaler.ticking import Ticking
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -204,7 +204,7 @@ def flattened(sent: list[Any]) -> list[Any]:
 
 def test_without_a_connection_string_nothing_of_opentelemetry_is_imported() -> None:
     code = (
-        "import sys, scaler.azure, scaler.tick, scaler.web.functions\n"
+        "import sys, scaler.azure, scaler.tick.scaler, scaler.web.functions\n"
         "print([m for m in sys.modules if m.split('.')[0] == 'opentelemetry' or 'monitor.opentelemetry' in m])"
     )
     shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

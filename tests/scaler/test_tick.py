@@ -12,7 +12,7 @@ from scaler.errors import Conflict, OutOfCapacity, Refused, Unavailable
 from scaler.model import Phase, Pin
 from scaler.ports import Changes
 from scaler.rollout import Rollout, read, undone
-from scaler.service_tick import SIGHT_S
+from scaler.tick.service import SIGHT_S
 from tests.builders import front
 from tests.scaler.ticking import SERVICE, TEMPLATE, Ticking
 
@@ -458,7 +458,7 @@ async def test_the_phases_of_a_start_are_remembered() -> None:
 
 async def test_a_service_whose_turn_does_not_come_is_first_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
     ticking = Ticking(services=f"services:\n  iris:{SERVICE}\n  digits:{SERVICE}")
-    monkeypatch.setattr("scaler.tick.TICK_LIMIT_S", -1.0)
+    monkeypatch.setattr("scaler.tick.scaler.TICK_LIMIT_S", -1.0)
     report = await ticking.tick()
     assert report.outcome.startswith("unavailable: the tick took longer")
 

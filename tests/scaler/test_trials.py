@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from scaler import trials
-from scaler.trials import HOLDS, MOST_STEPS, RULES, Case, Trials, step
+from scaler.foresight import trials
+from scaler.foresight.trials import HOLDS, MOST_STEPS, RULES, Case, Trials, step
 
 START_S = 90.0
 NEW = Trials()

@@ -8,12 +8,12 @@ from msgspec.structs import replace
 
 from scaler.config import Config, load
 from scaler.decide import policy_of
-from scaler.managed import Managed
-from scaler.managed import World as Ports
 from scaler.model import Decision, Front, Phase, Pin
 from scaler.shadow import shadow_of
 from scaler.template import Template
-from scaler.tick import Scaler, TickReport
+from scaler.tick.managed import Managed
+from scaler.tick.managed import World as Ports
+from scaler.tick.scaler import Scaler, TickReport
 from tests.world import World
 
 TEMPLATE = """

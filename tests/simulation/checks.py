@@ -13,7 +13,7 @@ from scaler.config import Service
 from scaler.memory import Memory
 from scaler.model import Decision, Group, GroupDetail, Phase, Pin, Replica, Stats
 from scaler.ports import GroupRequest, Stored
-from scaler.tick import TickReport
+from scaler.tick.scaler import TickReport
 from tests.simulation.timeline import run_now
 from tests.world import Held
 

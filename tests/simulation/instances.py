@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from scaler.config import Config
 from scaler.decide import policy_of
-from scaler.managed import Managed, World
 from scaler.template import Template
-from scaler.tick import Scaler, TickReport
+from scaler.tick.managed import Managed, World
+from scaler.tick.scaler import Scaler, TickReport
 from tests.simulation.checks import RECORD, TickRecord
 from tests.simulation.loop import SteppedLoop
 from tests.simulation.wire import Wire, WiredFleet, WiredReplicas, WiredStore

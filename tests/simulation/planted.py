@@ -9,12 +9,12 @@ from typing import Any
 from msgspec.structs import replace
 
 from scaler import measure, observe, plan
-from scaler.act import Actor
 from scaler.errors import Conflict, OutOfCapacity, Unavailable
-from scaler.looking import Looking, Shared
 from scaler.model import Group, GroupDetail, Phase, Replica
-from scaler.service_tick import ServiceTick
-from scaler.tick import Scaler
+from scaler.tick.act import Actor
+from scaler.tick.looking import Looking, Shared
+from scaler.tick.scaler import Scaler
+from scaler.tick.service import ServiceTick
 from tests.memory_store import MemoryStore, _Row
 from tests.simulation.history import Outcome, run
 

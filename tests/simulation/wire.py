@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from scaler.errors import Unavailable
-from scaler.history import Block, Span
+from scaler.foresight.history import Block, Span
 from scaler.model import Front as FrontRow
 from scaler.model import Group, GroupDetail, Pin, Replica, Stats
 from scaler.ports import Changes, DecisionRow, DrawnRow, GroupRequest, RolloutRow, ServiceRow, Stored, Usage, outgoing

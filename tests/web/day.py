@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 
-from scaler.tick import Scaler
+from scaler.tick.scaler import Scaler
 from tests.world import World
 
 WEEK = """

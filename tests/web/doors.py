@@ -10,10 +10,10 @@ import httpx
 
 from scaler.config import Service, load
 from scaler.decide import Policy, policy_of
-from scaler.managed import Managed
-from scaler.managed import World as TickWorld
 from scaler.template import Template
-from scaler.tick import Scaler
+from scaler.tick.managed import Managed
+from scaler.tick.managed import World as TickWorld
+from scaler.tick.scaler import Scaler
 from scaler.web.app import app
 from scaler.web.doors import Report
 from tests.scaler.ticking import TEMPLATE

@@ -15,7 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from scaler import happened
 from scaler.rollout import Rollout
-from scaler.ticked import SEEN, Ticked, facts
+from scaler.tick.ticked import SEEN, Ticked, facts
 from scaler.web.changing import Changing
 from tests.web.day import WEEK, play
 from tests.web.doors import door
@@ -141,7 +141,7 @@ def test_the_messages_that_the_workbook_looks_for_are_those_we_write() -> None:
 
 
 def test_the_steps_that_the_workbook_names_are_those_of_a_tick() -> None:
-    source = (FOLDER.parents[1] / "scaler" / "service_tick.py").read_text(encoding="utf-8")
+    source = (FOLDER.parents[1] / "scaler" / "tick" / "service.py").read_text(encoding="utf-8")
     named = next(re.findall(r'"(\w+)"', q) for q in kql() if q.startswith("dependencies"))
     assert named == re.findall(r'_stretch\("(\w+)"\)', source)
 

@@ -10,7 +10,7 @@ import pytest
 
 from scaler.conditions import KINDS
 from scaler.model import Decision, Observation
-from scaler.ticked import Ticked, facts, note
+from scaler.tick.ticked import Ticked, facts, note
 from tests.infra.azure.bicep import INFRA
 
 ALERTS = (INFRA / "app" / "alerts.bicep").read_text(encoding="utf-8")

@@ -14,8 +14,8 @@ from msgspec import Struct
 
 from scaler.allowance import Allowance, Asked
 from scaler.errors import Unavailable
-from scaler.managed import World
 from scaler.model import Group, GroupDetail, Phase, Replica, Stats
+from scaler.tick.managed import World
 
 SCRAPES_AT_ONCE = 96
 SILENT_AT_ONCE = 24  # of these at most, to replicas that gave no answer last time either

@@ -13,15 +13,15 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
-from scaler import trials
-from scaler.forecast import Paths, paths
-from scaler.history import History, record
-from scaler.idle import worth_keeping
-from scaler.leadtime import asked_after, mean_start_s
+from scaler.foresight import trials
+from scaler.foresight.forecast import Paths, paths
+from scaler.foresight.history import History, record
+from scaler.foresight.idle import worth_keeping
+from scaler.foresight.leadtime import asked_after, mean_start_s
+from scaler.foresight.newsvendor import Choice, Price, Supply, choose
+from scaler.foresight.trials import Case, Trials
 from scaler.model import Observation
-from scaler.newsvendor import Choice, Price, Supply, choose
 from scaler.signals import Proposal
-from scaler.trials import Case, Trials
 
 BINS_A_START = 6.0  # a bin of the record is a sixth of a start, 15 s for 90 s
 LONGEST_BIN_S = 15.0

@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from scaler.history import Floats
+from scaler.foresight.history import Floats
 
 HOLD_STARTS = 1 / 3  # how long what was asked is held at first, in expected starts, at a price of lateness of 10 …
 HOLD_POWER = 0.3  # … and longer, by this power, at a higher one

@@ -13,7 +13,7 @@ from scaler.decide import Policy, policy_of
 from scaler.model import Group
 from scaler.ports import Fleet, Replicas, Store
 from scaler.template import Template
-from scaler.ticked import Courier, Ticked, note
+from scaler.tick.ticked import Courier, Ticked, note
 
 
 class Managed(Struct, frozen=True, kw_only=True):

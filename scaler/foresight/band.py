@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
-from scaler.forecast import Paths, paths
+from scaler.foresight.forecast import Paths, paths
 from scaler.memory import Memory
 
 QUANTILES = (0.1, 0.5, 0.9)

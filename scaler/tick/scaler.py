@@ -17,12 +17,12 @@ from collections.abc import Mapping, Sequence
 
 from scaler.config import Config
 from scaler.errors import Unavailable
-from scaler.looking import Shared
-from scaler.managed import Managed, World, no_longer
 from scaler.memory import Memory
 from scaler.model import Group
-from scaler.recalled import recalled
-from scaler.service_tick import ServiceTick, TickReport
+from scaler.tick.looking import Shared
+from scaler.tick.managed import Managed, World, no_longer
+from scaler.tick.recalled import recalled
+from scaler.tick.service import ServiceTick, TickReport
 
 __all__ = ["Scaler", "TickReport"]
 SWEEP_EVERY_S = 3600.0

@@ -23,7 +23,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from scaler.history import BLOCK_BINS, Block, Floats, History, features, now
+from scaler.foresight.history import BLOCK_BINS, Block, Floats, History, features, now
 
 ANALOGS = 100
 STRIDE = 2  # every second past moment is looked at

@@ -19,8 +19,8 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from scaler.forecast import Paths
-from scaler.history import Floats
+from scaler.foresight.forecast import Paths
+from scaler.foresight.history import Floats
 
 CHOICES = 16  # counts that are looked at one by one
 LATER = 0.3  # of the lateness after a start is counted at a price of 10, and less, by a power, at a higher one

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from scaler.ticked import Ticked, facts, note
+from scaler.tick.ticked import Ticked, facts, note
 
 if TYPE_CHECKING:
     from opentelemetry._logs import Logger

@@ -11,11 +11,11 @@ from msgspec.structs import replace
 
 from scaler.config import StandbyPool
 from scaler.errors import Conflict, OutOfCapacity, Refused, Unavailable
-from scaler.managed import World
 from scaler.memory import POOL_FAILURE
 from scaler.model import Action, Create, Delete, Drain, Phase, Replica, Undrain
 from scaler.observe import RETRY_LONGEST_S
 from scaler.template import Template
+from scaler.tick.managed import World
 
 ACT_DEADLINE_S = 30.0  # shorter than plan.TURN_S: whoever acts is done before another may take over
 ACTIONS_AT_ONCE = 16

@@ -13,7 +13,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from scaler.history import Block, History
+from scaler.foresight.history import Block, History
 
 LEAST_GAPS = 8  # of at least this length; fewer prove nothing
 LONGEST_WAIT_BINS = 40

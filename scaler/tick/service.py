@@ -1,4 +1,4 @@
-"""One tick of one service, step by step; ``tick`` runs it for many, and says why the steps have this order."""
+"""One tick of one service, step by step; ``scaler`` runs it for many, and says why the steps have this order."""
 
 from __future__ import annotations
 
@@ -14,15 +14,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from scaler import measure, observe, plan, rollout, starts
-from scaler.act import Actor, Making, act
 from scaler.allowance import Allowance, Asked, Kind, remembered
 from scaler.cadence import limit_s
 from scaler.conditions import condition, happened
 from scaler.decide import State, decide, initial_state
 from scaler.errors import Conflict, Unavailable
 from scaler.happened import Rolled
-from scaler.looking import Shared
-from scaler.managed import Managed, World
 from scaler.memory import (
     POOL,
     Backoff,
@@ -38,13 +35,16 @@ from scaler.memory import (
 from scaler.model import Condition, Decision, Group, Observation, Phase, Replica
 from scaler.past import pack_newest
 from scaler.ports import Calls, Changes, DecisionRow, RolloutRow, ServiceRow, Stored
-from scaler.recalled import recalled
 from scaler.rollout import Rollout
 from scaler.shadow import decide_beside
 from scaler.starts import Start
 from scaler.tally import Ended, added
 from scaler.template import Template
-from scaler.ticked import Stretch, Ticked
+from scaler.tick.act import Actor, Making, act
+from scaler.tick.looking import Shared
+from scaler.tick.managed import Managed, World
+from scaler.tick.recalled import recalled
+from scaler.tick.ticked import Stretch, Ticked
 
 SIGHT_S = 120.0  # what was seen is acted on within this, or not at all: a tick that took longer has slept
 
