@@ -7,9 +7,14 @@ queue as well as by HTTP, so that whatever can write a message can cause a tick.
 
 from __future__ import annotations
 
+import os
+
 import azure.functions as func
 
 from scaler.web.functions import Entry
+
+# numpy's library starts a thread a core when it is imported: half of what its import takes, and of no use to a tick.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 entry = Entry()
 app = func.FunctionApp(http_auth_level=entry.auth_level)
