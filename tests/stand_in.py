@@ -87,3 +87,7 @@ def start_stand_in(folder: Path, *options: str) -> Iterator[StandIn]:
             yield StandIn(folder, json.loads(line), header)
         finally:
             process.terminate()
+            process.wait(10)
+            # Groups outlive their stand-in, as they would Azure's front: so they are ended by name.
+            reap = [sys.executable, "-m", "infra.local.arm", "--data", str(folder / "data"), "--reap"]
+            subprocess.run(reap, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
