@@ -27,7 +27,9 @@ from scaler.foresight.history import BLOCK_BINS, Block, Floats, History, feature
 
 ANALOGS = 100
 STRIDE = 2  # every second past moment is looked at
-SHAPE_WEIGHTS = np.array([1.0, 4.0, 2.0, 1.0, 0.5])  # of squared differences: level, and the four slopes
+SHAPE_WEIGHTS = np.array(
+    [1.0, 4.0, 2.0, 1.0, 0.5], dtype=np.float32
+)  # of squared differences: level, and the four slopes
 RANK_SOFTNESS = 30.0  # the analog of rank r weighs 1 / (this + r)
 PRIOR_RAMPS = ((1.0, 0.5), (1.25, 0.3), (1.6, 0.15), (2.5, 0.05))  # (factor at the end, weight)
 PRIOR_SHARE = 0.3
@@ -39,6 +41,8 @@ KEPT_PER_BLOCK = 1.0 - 1.0 / 96.0  # of the regression's memory
 WORTH = 0.25  # requests that what was expected counts for
 FIRST_MOMENT = 4
 RECKONED_EVERY = 4  # bins
+SAMPLED = 16  # one in so many distances says how near the nearest may be …
+SAMPLE_RANK = 16  # … by the one of this rank, which about 2.5 times as many as are wanted are nearer than
 
 Single = NDArray[np.float32]
 
@@ -54,7 +58,8 @@ class Paths(Struct, frozen=True):
 
 class Moments(Struct, frozen=True):
     """Past moments whose future is known: each one's place in ``rates``, the rate estimated then, its shape (one column
-    each), the part of its distance to any other shape that is its own, and the sums of the regression."""
+    each), the part of its distance to any other shape that is its own (no number: never near), and the sums of the
+    regression."""
 
     rates: Single
     places: NDArray[np.int_]
@@ -63,6 +68,13 @@ class Moments(Struct, frozen=True):
     lengths: Single
     squares: Floats
     products: Floats
+
+
+class Past(Struct, frozen=True):
+    """All moments, and what one unit of each slope means for the logarithm of the rate, bin by bin."""
+
+    moments: Moments
+    effect: Floats
 
 
 def paths(history: History, bins: int, floor: float) -> Paths | None:
@@ -76,9 +88,7 @@ def paths(history: History, bins: int, floor: float) -> Paths | None:
     known = np.where(np.isnan(means), newest, means)[:, None]
     shape = _shapes(known, floor)[:, 0]
     newest = float(_estimates(known, history.bin_s)[0])
-    old = _old(history.blocks, history.bin_s, bins, floor)
-    recent = _recent(history, bins, floor)
-    followed, weights = _analogs(old, recent, shape, newest, bins, floor)
+    followed, weights = _analogs(_past(history, bins, floor), shape, newest, bins, floor)
     seen = len(history.blocks) * BLOCK_BINS + len(history.tail) // 4
     share = PRIOR_SHARE / (1.0 + seen / PRIOR_FADE_BINS) if len(weights) else 1.0
     ramps = newest * (1.0 + np.outer([end - 1.0 for end, _ in PRIOR_RAMPS], np.arange(1, bins + 1) / bins))
@@ -90,39 +100,34 @@ def paths(history: History, bins: int, floor: float) -> Paths | None:
 # -- analogs and their correction
 
 
-def _analogs(
-    old: Moments, recent: Moments, shape: Single, newest: float, bins: int, floor: float
-) -> tuple[Floats, Floats]:
-    aim = shape * SHAPE_WEIGHTS.astype(np.float32)
-    apart = np.concatenate([m.lengths - 2.0 * (aim @ m.shapes) for m in (old, recent)])
-    chosen = np.argpartition(apart, ANALOGS)[:ANALOGS] if len(apart) > ANALOGS else np.arange(len(apart))
-    chosen = chosen[np.argsort(apart[chosen], kind="stable")]
-    chosen = chosen[np.isfinite(apart[chosen])]
+def _analogs(past: Past, shape: Single, newest: float, bins: int, floor: float) -> tuple[Floats, Floats]:
+    m = past.moments
+    apart = m.lengths - 2.0 * ((shape * SHAPE_WEIGHTS) @ m.shapes)
+    chosen = _nearest(apart.astype(np.float32, copy=False))
     if not len(chosen):
         return np.empty((0, bins)), np.empty(0)
-    in_old, split = chosen < len(old.places), len(old.places)
-    from_old, from_recent = chosen[in_old], chosen[~in_old] - split
-    futures = np.empty((len(chosen), bins))
-    then = np.empty((len(chosen), 1))
-    shapes = np.empty((len(shape), len(chosen)))
-    steps = np.arange(1, bins + 1)
-    for where, part, m in ((in_old, from_old, old), (~in_old, from_recent, recent)):
-        futures[where] = m.rates[m.places[part][:, None] + steps]
-        shapes[:, where] = m.shapes[:, part]
-        then[where, 0] = m.estimates[part]
-    effect = _regression(old, recent, bins)
-    correction = (_slopes(shape[:, None].astype(np.float64)) - _slopes(shapes)).T @ effect
-    scale = (newest + floor) / (then + floor) * np.exp(np.clip(correction, -FARTHEST, FARTHEST))
+    futures = m.rates[m.places[chosen][:, None] + np.arange(1, bins + 1)].astype(np.float64)
+    then = m.estimates[chosen].astype(np.float64)[:, None]
+    correction = (_slopes(shape[:, None]) - _slopes(m.shapes[:, chosen])).T @ past.effect
+    scale = (newest + floor) / (then + floor) * np.exp(np.minimum(np.maximum(correction, -FARTHEST), FARTHEST))
     weights = 1.0 / (RANK_SOFTNESS + np.arange(len(chosen), dtype=np.float64))
     return np.maximum((futures + floor) * scale - floor, 0.0), weights / weights.sum()
 
 
-def _regression(old: Moments, recent: Moments, bins: int) -> Floats:
-    """What one unit of each slope means for the logarithm of the rate, bin by bin."""
-    squares = old.squares * KEPT_PER_BLOCK + recent.squares
-    products = old.products * KEPT_PER_BLOCK + recent.products
-    solved = np.linalg.solve(squares + RIDGE * np.eye(len(squares)), products)
-    return np.asarray(solved[1:], dtype=np.float64)
+def _nearest(apart: Single) -> NDArray[np.int_]:
+    """The places of the smallest numbers, at most ``ANALOGS``, smallest first. What a sample says must be near enough
+    is looked at alone, where that is enough of them: to part all of two weeks takes ten times as long."""
+    among = np.arange(len(apart))
+    sample = apart[::SAMPLED]
+    if len(sample) > SAMPLE_RANK:
+        near = np.flatnonzero(apart <= np.partition(sample, SAMPLE_RANK)[SAMPLE_RANK])
+        among = near if len(near) >= ANALOGS else among
+    found = apart[among]
+    if len(found) > ANALOGS:
+        chosen = np.argpartition(found, ANALOGS)[:ANALOGS]
+        among, found = among[chosen], found[chosen]
+    ranked = among[np.lexsort((among, found))]
+    return ranked[np.isfinite(apart[ranked])]
 
 
 def _shapes(means: NDArray[np.floating], floor: float) -> Single:
@@ -142,10 +147,35 @@ def _estimates(means: NDArray[np.floating], bin_s: float) -> Floats:
 
 
 def _slopes(shapes: NDArray[np.floating]) -> Floats:
-    return np.clip(shapes[1:].astype(np.float64), -STEEPEST, STEEPEST)
+    slopes: Floats = np.minimum(np.maximum(shapes[1:].astype(np.float64), -STEEPEST), STEEPEST)
+    return slopes
 
 
-# -- moments, reckoned once per block
+# -- moments: of full blocks reckoned once, of the newest every few bins
+
+
+def _past(history: History, bins: int, floor: float) -> Past:
+    kept = len(history.tail) // (4 * RECKONED_EVERY) * 4 * RECKONED_EVERY
+    return _reckoned(history.blocks, history.tail[:kept], history.bin_s, bins, floor)
+
+
+@lru_cache(maxsize=32)
+def _reckoned(blocks: tuple[Block, ...], tail: bytes, bin_s: float, bins: int, floor: float) -> Past:
+    old = _old(blocks, bin_s, bins, floor)
+    before = blocks[-2].rates if len(blocks) > 1 else b""
+    last = blocks[-1].rates if blocks else b""
+    recent = _moments(before, last + tail, b"", bin_s, bins, floor, first=0 if before else FIRST_MOMENT)
+    both = Moments(
+        rates=np.concatenate([old.rates, recent.rates]),
+        places=np.concatenate([old.places, recent.places + len(old.rates)]),
+        estimates=np.concatenate([old.estimates, recent.estimates]),
+        shapes=np.concatenate([old.shapes, recent.shapes], axis=1),
+        lengths=np.concatenate([old.lengths, recent.lengths]),
+        squares=old.squares * KEPT_PER_BLOCK + recent.squares,
+        products=old.products * KEPT_PER_BLOCK + recent.products,
+    )
+    solved = np.linalg.solve(both.squares + RIDGE * np.eye(len(both.squares)), both.products)
+    return Past(both, np.asarray(solved[1:], dtype=np.float64))
 
 
 @lru_cache(maxsize=32)
@@ -182,19 +212,6 @@ def _block_moments(before: bytes, these: bytes, after: bytes, bin_s: float, bins
     return _moments(before, these, after, bin_s, bins, floor, first=0 if before else FIRST_MOMENT)
 
 
-def _recent(history: History, bins: int, floor: float) -> Moments:
-    """The moments of the last full block and of the one that is not full, reckoned anew every few bins."""
-    before = history.blocks[-2].rates if len(history.blocks) > 1 else b""
-    last = history.blocks[-1].rates if history.blocks else b""
-    kept = len(history.tail) // (4 * RECKONED_EVERY) * 4 * RECKONED_EVERY
-    return _recent_moments(before, last + history.tail[:kept], history.bin_s, bins, floor)
-
-
-@lru_cache(maxsize=32)
-def _recent_moments(before: bytes, these: bytes, bin_s: float, bins: int, floor: float) -> Moments:
-    return _moments(before, these, b"", bin_s, bins, floor, first=0 if before else FIRST_MOMENT)
-
-
 def _moments(
     before: bytes, these: bytes, after: bytes, bin_s: float, bins: int, floor: float, *, first: int
 ) -> Moments:
@@ -206,11 +223,11 @@ def _moments(
         return Moments(rates, places, empty, np.empty((5, 0), np.float32), empty, np.zeros((5, 5)), np.zeros((5, bins)))
     means = features(before, these)[:, places]
     shapes, estimates = _shapes(means, floor), _estimates(means, bin_s)
-    futures = np.lib.stride_tricks.sliding_window_view(rates, bins + 1)[places]
+    futures = np.lib.stride_tricks.sliding_window_view(np.log(rates.astype(np.float64) + floor), bins + 1)[places]
     known = ~(np.isnan(shapes).any(axis=0) | np.isnan(futures).any(axis=1))
-    factors = np.vstack([np.ones(int(known.sum())), _slopes(shapes[:, known])])
-    then = np.log(estimates[known, None] + floor)
-    logs = np.log(futures[known, 1:].astype(np.float64) + floor) - then
+    factors = np.ones((5, int(known.sum())))
+    factors[1:] = _slopes(shapes[:, known])
+    logs = futures[known, 1:] - np.log(estimates[known, None] + floor)
     lengths = (SHAPE_WEIGHTS @ shapes.astype(np.float64) ** 2).astype(np.float32)
     lengths[~known] = np.inf
     shapes[:, ~known] = 0.0

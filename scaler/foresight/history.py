@@ -159,30 +159,30 @@ def unpack(history: History, stored: Mapping[int, Block]) -> History:
 def now(history: History) -> Floats:
     """The trailing means and the peak as of this moment, the bin that is not full included. NaN: not known."""
     before = b"".join(block.rates for block in history.blocks[-2:])
-    rates = np.frombuffer((before + history.tail)[-4 * (PEAK_BINS + MINUTE - 1) :], dtype="<f4")
-    found = [_trailing(history, rates[-count - 1 :].tolist(), count) for count in WINDOWS]
+    packed = (before + history.tail)[-4 * (PEAK_BINS + MINUTE - 1) :]
+    rates = np.frombuffer(packed, dtype="<f4").astype(np.float64)[::-1]  # newest first: sums of nothing are nothing
     watched = ~np.isnan(rates)
-    total = np.concatenate([[0.0], np.cumsum(np.where(watched, rates, 0.0), dtype=np.float64)])
-    known = np.concatenate([[0], np.cumsum(watched)])
-    ends = np.arange(1, len(rates) + 1)
-    begins = np.maximum(ends - MINUTE, 0)
-    minutes = ((total[ends] - total[begins]) / np.maximum(known[ends] - known[begins], 1))[-PEAK_BINS:]
+    total, known = np.zeros(len(rates) + 1), np.zeros(len(rates) + 1, dtype=np.int_)
+    np.cumsum(np.where(watched, rates, 0.0), out=total[1:])
+    np.cumsum(watched, out=known[1:])
+    found = [_trailing(history, total, known, count) for count in WINDOWS]
+    begins = np.minimum(np.arange(len(rates)) + MINUTE, len(rates))
+    minutes = ((total[begins] - total[:-1]) / np.maximum(known[begins] - known[:-1], 1))[:PEAK_BINS]
     return np.array([*found, np.fmax(minutes.max(initial=0.0), found[1])], dtype=np.float64)
 
 
-def _trailing(history: History, bins: list[float], count: int) -> float:
-    """Arrivals per second over the last ``count`` bins' time, ending now."""
-    left_s = count * history.bin_s - history.open_age_s
-    watched_s, arrivals = history.open_s, history.open_arrivals
-    for rate in reversed(bins):
-        if left_s <= 1e-9:
-            break
-        step_s = min(history.bin_s, left_s)
-        left_s -= step_s
-        if not math.isnan(rate):
-            watched_s += step_s
-            arrivals += rate * step_s
-    return arrivals / watched_s if watched_s > 0 else math.nan
+def _trailing(history: History, total: Floats, known: NDArray[np.int_], count: int) -> float:
+    """Arrivals per second over the last ``count`` bins' time, ending now. ``total`` and ``known``: the sum of rates and
+    the number of known bins among the newest 0, 1, 2 …"""
+    last = len(total) - 1
+    whole, part = (
+        min(count - 1, last),
+        min(count, last),
+    )  # the oldest bin counts as far as its time is not the open one's
+    share_s = history.bin_s - history.open_age_s
+    watched_s = history.open_s + history.bin_s * known[whole] + share_s * (known[part] - known[whole])
+    arrivals = history.open_arrivals + history.bin_s * total[whole] + share_s * (total[part] - total[whole])
+    return float(arrivals / watched_s) if watched_s > 0 else math.nan
 
 
 def features(before: bytes, these: bytes) -> NDArray[np.float32]:
@@ -200,7 +200,17 @@ def features(before: bytes, these: bytes) -> NDArray[np.float32]:
         rows.append(np.where(seen > 0, (total[ends] - total[begins]) / np.maximum(seen, 1), np.nan))
     minutes = np.nan_to_num(rows[1], nan=-np.inf)
     minutes[: MINUTE - 1 if before else 0] = -np.inf  # these began earlier than what is at hand
-    padded = np.concatenate([np.full(PEAK_BINS - 1, -np.inf), minutes])
-    peak = np.lib.stride_tricks.sliding_window_view(padded, PEAK_BINS).max(axis=1)
+    peak = _largest(minutes, PEAK_BINS)
     rows.append(np.where(np.isfinite(peak), peak, np.nan))
     return np.array([row[len(before) // 4 :] for row in rows], dtype=np.float32)
+
+
+def _largest(values: Floats, window: int) -> Floats:
+    """The largest of each value and the ``window - 1`` before it (van Herk, 1992): a window is the end of one block and
+    the beginning of the next, so two running maxima in blocks of its length are enough."""
+    padded = np.full((len(values) // window + 2) * window, -np.inf)
+    padded[window - 1 : window - 1 + len(values)] = values
+    blocks = padded.reshape(-1, window)
+    ends = np.maximum.accumulate(blocks[:, ::-1], axis=1)[:, ::-1].ravel()
+    begins = np.maximum.accumulate(blocks, axis=1).ravel()
+    return np.maximum(ends[: len(values)], begins[window - 1 : window - 1 + len(values)])

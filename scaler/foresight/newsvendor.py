@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scaler.foresight.forecast import Paths
 from scaler.foresight.history import Floats
 
+NEAR = 4  # counts above and below the present one are looked at first
 CHOICES = 16  # counts that are looked at one by one
 LATER = 0.3  # of the lateness after a start is counted at a price of 10, and less, by a power, at a higher one
 LATER_POWER = 0.35
@@ -57,18 +58,27 @@ class Choice(Struct, frozen=True, kw_only=True):
 
 
 def choose(paths: Paths, supply: Supply, price: Price, queued: float, bin_s: float, most: int) -> Choice:
-    """The cheapest count from 0 to ``most``."""
+    """The cheapest count from 0 to ``most``. Costs fall towards it and rise from it, so it is looked for around the
+    count that there is; only where the cheapest there is at the edge, everywhere, a few counts first."""
+
+    def among(counts: NDArray[np.int_]) -> tuple[int, Floats, Floats]:
+        rent, lateness = costs(paths, supply, price, queued, bin_s, counts)
+        return int(np.argmin(rent + lateness)), rent, lateness
+
     have = supply.ready + len(supply.starting_s)
     peak = float(paths.rates.max(initial=0.0)) / supply.rate
     top = min(most, max(have, math.ceil(min(peak, most))) + 1)
-    low, high = 0, top
-    while high - low > CHOICES:  # look at a few counts, then closer around the best of them
-        counts = np.unique(np.linspace(low, high, CHOICES // 2).round().astype(int))
-        best = int(np.argmin(np.sum(costs(paths, supply, price, queued, bin_s, counts), axis=0)))
-        low, high = int(counts[max(best - 1, 0)]), int(counts[min(best + 1, len(counts) - 1)])
+    low, high = max(0, min(have, top) - NEAR), min(top, have + NEAR)
     counts = np.arange(low, high + 1)
-    rent, lateness = costs(paths, supply, price, queued, bin_s, counts)
-    best = int(np.argmin(rent + lateness))
+    best, rent, lateness = among(counts)
+    if (best == 0 and low > 0) or (best == high - low and high < top):
+        low, high = (0, low + 1) if best == 0 else (high - 1, top)
+        while high - low > CHOICES:
+            counts = np.unique(np.linspace(low, high, CHOICES // 2).round().astype(int))
+            best = among(counts)[0]
+            low, high = int(counts[max(best - 1, 0)]), int(counts[min(best + 1, len(counts) - 1)])
+        counts = np.arange(low, high + 1)
+        best, rent, lateness = among(counts)
     near = range(max(0, best - 1), min(len(counts), best + 2))
     return Choice(
         count=int(counts[best]), costs=tuple((int(counts[i]), float(rent[i]), float(lateness[i])) for i in near)
@@ -83,33 +93,32 @@ def costs(
     served = _capacity(supply, bins, bin_s, counts)
     share = LATER * (price.lateness / 10.0) ** -LATER_POWER
     sooner = int(supply.lead_s / bin_s)
-    capacity, limits = served * bin_s, price.slo_wait_s * served
+    limits = price.slo_wait_s * served
     counted = np.where(np.arange(bins) < sooner, SOONER * share, share)
-    came = paths.rates * bin_s
-    weighed = paths.weights[:, None] * came * counted
-    queue = np.full((len(paths.weights), len(counts)), float(queued))
-    late, is_late = np.zeros(len(counts)), np.empty_like(queue)
+    came = paths.rates.T * bin_s
+    weighed = came * paths.weights * counted[:, None]
+    more = came[:, :, None] - served[:, None, :] * bin_s
+    queue = np.full(more.shape[1:], float(queued))
+    late = np.empty(more.shape, dtype=np.bool_)
     for i in range(bins):
-        queue += came[:, i, None]
-        queue -= capacity[i]
+        queue += more[i]
         np.maximum(queue, 0.0, out=queue)
-        np.greater(queue, limits[i], out=is_late)
-        late += weighed[:, i] @ is_late
-    worth: Floats = (price.lateness * late + LEFT * (paths.weights @ queue)) / supply.rate
+        np.greater(queue, limits[i], out=late[i])
+    lateness = weighed.ravel() @ late.reshape(-1, len(counts)).astype(np.float64)
+    worth: Floats = (price.lateness * lateness + LEFT * (paths.weights @ queue)) / supply.rate
     return counts.astype(np.float64) * (price.rent_bins * bin_s), worth
 
 
 def _capacity(supply: Supply, bins: int, bin_s: float, counts: NDArray[np.int_]) -> Floats:
     """Requests per second that each count serves in each bin: those ready, and those that become so."""
-    ends = np.arange(1, bins + 1) * bin_s
-
-    def share(ready_s: float) -> Floats:
-        """Of each bin, the share in which a replica serves that is ready in so many seconds."""
-        return np.clip((ends - ready_s) / bin_s, 0.0, 1.0)
-
-    reached = np.cumsum([np.zeros(bins), *(share(s) for s in supply.starting_s)], axis=0)
-    kept = np.clip(counts - supply.ready, 0, len(supply.starting_s))
-    new = np.maximum(counts - supply.ready - len(supply.starting_s), 0)
+    starting = len(supply.starting_s)
+    # The share of each bin in which a replica serves that is ready in so many seconds; the last is one asked for now.
+    ready_s = np.array([*supply.starting_s, supply.lead_s])[:, None]
+    shares = np.minimum(np.maximum(np.arange(1.0, bins + 1.0) - ready_s / bin_s, 0.0), 1.0)
+    reached = np.zeros((starting + 1, bins))
+    np.cumsum(shares[:-1], axis=0, out=reached[1:])
+    kept = np.minimum(np.maximum(counts - supply.ready, 0), starting)
+    new = np.maximum(counts - supply.ready - starting, 0)
     ready = np.minimum(counts, supply.ready)
-    serving: Floats = ready[None, :] + reached[kept].T + np.outer(share(supply.lead_s), new)
+    serving: Floats = ready + reached[kept].T + shares[-1][:, None] * new
     return serving * supply.rate

@@ -98,7 +98,7 @@ def step(trials: Trials, at: float, case: Case) -> Trials:
     fading = 0.5 ** (span_s / HALF_LIFE_S)
     costs = np.array(trials.costs) * fading + asked[-1] * span_s + case.lateness_price * late / case.rate
     times, wanted = np.append(times, at), np.vstack([wanted, _wants(queues, ready, case)])
-    holds = np.tile(holds_s(case.lateness_price, case.expected_start_s), 2)
+    holds = np.array(2 * holds_s(case.lateness_price, case.expected_start_s))
     held = times[:, None] > at - holds + 1e-6
     asking = np.where(held, wanted, 0).max(axis=0)
     oldest = at - max(float(holds.max()), 2 * case.start_s)
@@ -136,7 +136,7 @@ def _served(before: Floats, served: Floats, span_s: float, case: Case) -> tuple[
     longest, shortest = np.maximum(before, queues), np.minimum(before, queues)
     share = (longest - case.slo_wait_s * served) / np.maximum(longest - shortest, 1e-9)
     lost = np.maximum(queues - (GIVEN_UP_S * np.maximum(served, case.level) + case.arrivals), 0.0)
-    return queues - lost, case.arrivals * np.clip(share, 0.0, 1.0) + LOST * lost
+    return queues - lost, case.arrivals * np.minimum(np.maximum(share, 0.0), 1.0) + LOST * lost
 
 
 def _wants(queues: Floats, ready: Floats, case: Case) -> NDArray[np.int_]:
@@ -146,7 +146,7 @@ def _wants(queues: Floats, ready: Floats, case: Case) -> NDArray[np.int_]:
     forecast = np.maximum(float(case.wanted), clearing(queues, ready, case))
     wants = np.concatenate([forecast[:HOLDS], signals[HOLDS:]])
     wants = np.maximum(wants, (queues > 0) & (ready == 0))
-    counts: NDArray[np.int_] = np.clip(wants, case.least, case.most).astype(np.int_)
+    counts: NDArray[np.int_] = np.minimum(np.maximum(wants, case.least), case.most).astype(np.int_)
     return counts
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from scaler.foresight.forecast import ANALOGS, PRIOR_RAMPS, Paths, paths
+from scaler.foresight.forecast import ANALOGS, PRIOR_RAMPS, Paths, _nearest, paths
 from scaler.foresight.history import BLOCK_BINS, History, record
 
 FLOOR = 5.0
@@ -112,10 +112,23 @@ def test_the_same_record_gives_the_same_paths_whatever_is_cached() -> None:
         paths(history, BINS + 3, 2 * FLOOR)
     from scaler.foresight import forecast  # noqa: PLC0415
 
-    for kept in (forecast._old, forecast._block_moments, forecast._recent_moments):
+    for kept in (forecast._old, forecast._block_moments, forecast._reckoned):
         kept.cache_clear()
     again = paths(history, BINS, FLOOR)
     assert first is not None
     assert again is not None
     assert first.rates.tobytes() == again.rates.tobytes()
     assert first.weights.tobytes() == again.weights.tobytes()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_nearest_are_the_nearest_whatever_a_sample_says(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    smooth = np.abs(np.cumsum(chance.normal(size=20_000))).astype(np.float32)  # neighbours alike: a sample misleads
+    smooth[chance.integers(0, 20_000, 500)] = np.inf
+    hidden = np.full(20_000, 9.0, dtype=np.float32)
+    hidden[1:1600:16] = np.arange(100)  # the sample sees none of them
+    for apart in (smooth, hidden, smooth[:50], smooth[:300], np.full(900, np.inf, dtype=np.float32)):
+        finite = np.flatnonzero(np.isfinite(apart))
+        wanted = finite[np.lexsort((finite, apart[finite]))][:ANALOGS]
+        assert sorted(apart[_nearest(apart)]) == sorted(apart[wanted])
