@@ -1,5 +1,5 @@
 # make demo [TRACE=file.csv]   set up, start everything on this machine, play a day of requests, watch it scale
-# make up   [CONFIG=file.yaml] the same system, kept running until Ctrl-C
+# make up   [CONFIG=file.yaml] the same system, kept running until Ctrl-C; with TLS=1 (demo too) replicas serve TLS
 # make down                    stop what `up` or `demo` started here
 # make test [ARGS=…]           set up and run the tests; ARGS go to pytest
 # make verify [ARGS=…]         all that takes long: overloads, kills, browsers, the demo itself
@@ -24,10 +24,10 @@ setup:
 	@"$(PYTHON)" infra/local/setup.py
 
 demo: setup
-	@exec $(VENV) -m infra.local demo $(if $(TRACE),--trace "$(TRACE)")
+	@exec $(VENV) -m infra.local demo $(if $(TRACE),--trace "$(TRACE)") $(if $(TLS),--tls)
 
 up: setup
-	@exec $(VENV) -m infra.local up $(if $(CONFIG),--config "$(CONFIG)")
+	@exec $(VENV) -m infra.local up $(if $(CONFIG),--config "$(CONFIG)") $(if $(TLS),--tls)
 
 down:
 	@exec $(VENV) -m infra.local down

@@ -20,9 +20,11 @@ def main(arguments: list[str]) -> int:
             from inference.check import check  # noqa: PLC0415 - a health check should not load the server
 
             return check(found)
-        from inference import logs, server, workers  # noqa: PLC0415 - wrong settings should be told at once
+        from inference import logs, server, tls, workers  # noqa: PLC0415 - wrong settings should be told at once
 
         logs.set_up(found.log_level)
+        if found.certificate:
+            tls.context(found.certificate)
         bound = server.listen(found)
     except BadSetting as error:
         print(error, file=sys.stderr)

@@ -16,7 +16,7 @@ from typing import Any
 
 import uvicorn
 
-from inference import app
+from inference import app, tls
 from inference.connection import Connection, sweep_all
 from inference.errors import BadSetting
 from inference.ledger import Ledger
@@ -139,6 +139,7 @@ def serve(settings: Settings, bound: socket.socket, place: Place | None = None) 
         server_header=False,
         backlog=BACKLOG,
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+        ssl_context_factory=(lambda *_: tls.context(settings.certificate)) if settings.certificate else None,
     )
     server = Server(config, service)
     host, port = bound.getsockname()[:2]

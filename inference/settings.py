@@ -27,7 +27,8 @@ class Settings:
     port: int = 8000
     replica: str = field(default_factory=socket.gethostname)
     replica_file: Path | None = None  # a group of a standby pool learns its name when it is claimed: from a config map
-    token: str = ""
+    token: str = field(default="", repr=False)
+    certificate: str = field(default="", repr=False)  # PEM: key and certificate; empty: plain HTTP
     models: tuple[tuple[str, Path], ...] = (("iris", DEFAULT_MODEL),)  # name and file; the first answers /predict
     factory: str = ""
     device: str = "auto"
@@ -79,6 +80,14 @@ def _device(text: str) -> str:
     return text
 
 
+def _pem(text: str) -> str:
+    """Line breaks may be written as `\\n`: not everything on the way to a container keeps them."""
+    text = text.replace("\\n", "\n")
+    if "PRIVATE KEY-----" not in text or "-----BEGIN CERTIFICATE-----" not in text:
+        raise ValueError
+    return text
+
+
 def _factory(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text):
         raise ValueError
@@ -95,6 +104,7 @@ READERS: dict[str, tuple[str, Reader, str]] = {
     "REPLICA": ("replica", str, "a name"),
     "REPLICA_FILE": ("replica_file", Path, "a file with the name, which may come later and change"),
     "REPLICA_TOKEN": ("token", str, "a secret"),
+    "TLS_CERTIFICATE": ("certificate", _pem, "a PEM with a private key and its certificate"),
     "MODEL_FACTORY": ("factory", _factory, "module:function that returns (nn.Module, shape of one row)"),
     "DEVICE": ("device", _device, "auto, cpu, cuda or cuda:N"),
     "DTYPE": ("dtype", lambda t: _one_of(t, DTYPES), "one of " + ", ".join(DTYPES)),
@@ -122,7 +132,7 @@ READERS: dict[str, tuple[str, Reader, str]] = {
     "APPLICATIONINSIGHTS_CONNECTION_STRING": ("connection_string", str, "a connection string"),
     "TRACE_SAMPLING": ("sampling", lambda t: _real(t, 0, 1), "a share from 0 to 1"),
 }
-SECRETS = {"REPLICA_TOKEN", "APPLICATIONINSIGHTS_CONNECTION_STRING"}
+SECRETS = {"REPLICA_TOKEN", "TLS_CERTIFICATE", "APPLICATIONINSIGHTS_CONNECTION_STRING"}
 
 
 def read(environment: Mapping[str, str] | None = None) -> Settings:

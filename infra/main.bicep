@@ -84,6 +84,24 @@ param envoyImage string = 'envoy:v1.40.0'
 @secure()
 param replicaToken string
 
+@description('public: replicas serve TLS, each with a certificate of its own that the autoscaler signs. Off for a server that cannot (it has to read TLS_CERTIFICATE): then nothing between Envoy and replicas is encrypted. No effect on the price.')
+param replicaTls bool = true
+
+@description('What the authority that signs certificates of replicas is derived from; azd makes one and keeps it in Key Vault. Two with a blank between: the first signs, both are trusted. No effect on the price.')
+@secure()
+param replicaAuthority string
+
+@description('Webhook that hears of events; its address may hold a key, so it is kept in Key Vault. Empty: none. A call each time something happens, some hundred a month: no effect on the price.')
+@secure()
+param eventsUrl string = ''
+
+@description('What events are signed with; kept in Key Vault. Empty: they are not signed. No effect on the price.')
+@secure()
+param eventsSecret string = ''
+
+@description('Logs of the function host into the workspace, beside Application Insights: they are there when that is not. About 0.01 GB a day, 0.7 a month beyond the five GB that are free.')
+param hostLogs bool = true
+
 var suffix = take(uniqueString(subscription().id, environmentName, location), 8)
 var tags = { 'azd-env-name': environmentName }
 var inNetwork = variant == 'vnet'
@@ -140,6 +158,9 @@ module vault 'app/vault.bicep' = {
     subnetIds: inNetwork ? [network.outputs.functionsSubnetId, network.outputs.gatewaySubnetId] : []
     workspaceId: monitoring.outputs.workspaceId
     replicaToken: replicaToken
+    replicaAuthority: replicaAuthority
+    eventsUrl: eventsUrl
+    eventsSecret: eventsSecret
   }
 }
 
@@ -204,6 +225,11 @@ module autoscaler 'app/function.bicep' = {
     alwaysReady: alwaysReady
     subnetId: inNetwork ? network.outputs.functionsSubnetId : ''
     replicaTokenUri: vault.outputs.tokenUri
+    replicaAuthorityUri: replicaTls && !inNetwork ? vault.outputs.authorityUri : ''
+    eventsUrlUri: empty(eventsUrl) ? '' : '${vault.outputs.uri}secrets/eventsUrl'
+    eventsSecretUri: empty(eventsSecret) ? '' : '${vault.outputs.uri}secrets/eventsSecret'
+    workspaceId: monitoring.outputs.workspaceId
+    hostLogs: hostLogs
     frontCertificateUri: inNetwork ? '' : certificateSecretId
     registryServer: registry.outputs.loginServer
     replicaIdentityId: identities.outputs.replicaId
@@ -238,7 +264,13 @@ module gateway 'app/gateway.bicep' = if (inNetwork && !empty(certificateSecretId
 module events 'app/events.bicep' = {
   name: 'events'
   scope: group
-  params: { tags: tags, suffix: suffix, storageName: storage.outputs.name, queueName: storage.outputs.queueName }
+  params: {
+    tags: tags
+    suffix: suffix
+    storageName: storage.outputs.name
+    queueName: storage.outputs.queueName
+    workspaceId: monitoring.outputs.workspaceId
+  }
 }
 
 module alerts 'app/alerts.bicep' = {

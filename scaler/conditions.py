@@ -146,7 +146,8 @@ KINDS: Mapping[str, Kind] = {
     "unanswered": Kind(
         "error",
         "no ready replica answers /stats, so load is not known and nothing is scaled in",
-        "Check that the function app reaches the replicas' address and port, and that REPLICA_TOKEN is the same there",
+        "Check that the function app reaches the replicas' address and port, and that REPLICA_TOKEN and "
+        "REPLICA_AUTHORITY are still those that they were made with",
     ),
     "front_silent": Kind(
         "warning",

@@ -14,7 +14,18 @@ from scaler.errors import BadSetting
 
 Purpose = Literal["function", "discovery", "cli"]
 CONFIG_FILE = str(Path(__file__).resolve().parents[1] / "autoscaler.yaml")
-SECRETS = frozenset({"replica_token", "key", "template_values", "events_url", "events_secret", "telemetry_connection"})
+SECRETS = frozenset(
+    {
+        "replica_token",
+        "replica_authority",
+        "key",
+        "template_values",
+        "events_url",
+        "events_secret",
+        "telemetry_connection",
+    }
+)
+LEAST_AUTHORITY = 12  # characters: guesses can be tried on any certificate
 GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 RESOURCE_GROUP = re.compile(r"[\w.()-]{0,89}[\w()-]")
 DEPLOYMENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -90,6 +101,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     client_id: str = ""  # of the user-assigned identity; empty: the identity that the place gives
     managed_identity: bool = False  # the place offers one, so nothing else is tried
     replica_token: str = ""
+    replica_authority: str = ""  # what ``Authority`` is made from: then replicas serve TLS
     template_values: Mapping[str, str] = {}  # NAME → what ${NAME} in a replica template stands for
     places: Mapping[str, Place] = {}  # name, as in `westeurope@name` → where that is
     front: FrontSettings = FrontSettings()
@@ -127,6 +139,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             client_id=reader.like("AZURE_CLIENT_ID", GUID, "the client id of the managed identity, a GUID"),
             managed_identity=bool(reader.text("IDENTITY_ENDPOINT")),
             replica_token=reader.secret("REPLICA_TOKEN"),
+            replica_authority=reader.secrets("REPLICA_AUTHORITY", LEAST_AUTHORITY),
             template_values=reader.template_values(),
             places=reader.places("AUTOSCALER_PLACES"),
             front=_front(reader),
@@ -211,6 +224,18 @@ class _Reader:
             raise BadSetting(f"environment: {name}: the reference to Key Vault was not resolved; look at its access")
         if value and not TOKEN.fullmatch(value):
             raise BadSetting(f"environment: {name}: expected 8 to 512 printable characters without blanks")
+        return value
+
+    def secrets(self, name: str, least: int) -> str:
+        """Secrets between blanks, each of at least so many characters; never repeated in an error."""
+        value = self.text(name)
+        if value.startswith("@Microsoft.KeyVault("):
+            raise BadSetting(f"environment: {name}: the reference to Key Vault was not resolved; look at its access")
+        if any(len(one) < least or not TOKEN.fullmatch(one) for one in value.split()):
+            raise BadSetting(
+                f"environment: {name}: expected a secret of {least} to 512 printable characters, or several with "
+                "blanks between them"
+            )
         return value
 
     def pem(self, name: str) -> str:

@@ -85,9 +85,11 @@ class Template(Struct, frozen=True, kw_only=True):
         """What a replica costs money for."""
         return Size(cpu=self.cpu, memory_gb=self.memory_gb)
 
-    def request(self, name: str, *, service: str, deployment_id: str, region: str, token: str = "") -> GroupRequest:
+    def request(
+        self, name: str, *, service: str, deployment_id: str, region: str, token: str = "", certificate: str = ""
+    ) -> GroupRequest:
         """The PUT that makes the replica ``name`` in ``region`` (``westeurope``, or ``westeurope@<place>``). ``token``
-        goes in as a secure value."""
+        and ``certificate`` (PEM: the replica's key and certificate, then it serves TLS) go in as secure values."""
         body = msgspec.json.decode(self.body)
         body["location"], _, place = region.partition("@")
         own = zip(OWN_TAGS, (deployment_id, service, self.hash), strict=True)
@@ -97,6 +99,9 @@ class Template(Struct, frozen=True, kw_only=True):
         ours: list[Json] = [{"name": "REPLICA", "value": name}, {"name": "PORT", "value": str(self.port)}]
         if token:
             ours.append({"name": "REPLICA_TOKEN", "secureValue": token})
+        if certificate:  # on one line: not everything on the way to a container keeps line breaks
+            ours.append({"name": "TLS_CERTIFICATE", "secureValue": certificate.replace("\n", "\\n")})
+            _probe_by_tls(server, self.port)
         server["environmentVariables"] = given + ours
         return GroupRequest(name=name, body=msgspec.json.encode(body), api_version=self.api_version, place=place)
 
@@ -196,6 +201,14 @@ def stripped(raw: Json) -> Json:
             kept["userAssignedIdentities"] = {resource: {} for resource in users}
         body["identity"] = kept
     return body
+
+
+def _probe_by_tls(server: Json, port: int) -> None:
+    """Probes of the port that serves TLS now have to speak it too."""
+    for kind in ("livenessProbe", "readinessProbe"):
+        probed = (server.get(kind) or {}).get("httpGet") or {}
+        if probed.get("port") == port:
+            probed["scheme"] = "https"
 
 
 def _without_view(container: Json) -> Json:

@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 from scaler.errors import BadSetting
 from scaler.model import Json
 
-OWN_VARIABLES = ("REPLICA", "PORT", "REPLICA_TOKEN")  # set for each replica, whatever the template says
+# Set for each replica, whatever the template says.
+OWN_VARIABLES = ("REPLICA", "PORT", "REPLICA_TOKEN", "TLS_CERTIFICATE")
 API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
 RESERVED_PORTS: tuple[tuple[int, int], ...] = (
     (22, 22), (1025, 1027), (3389, 3399), (9999, 9999), (19000, 19000), (19080, 19080), (19100, 19100), (19390, 19390),

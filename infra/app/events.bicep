@@ -3,6 +3,7 @@ param tags object
 param suffix string
 param storageName string
 param queueName string
+param workspaceId string
 
 resource storage 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
   name: storageName
@@ -46,4 +47,10 @@ resource deletions 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-
     }
     retryPolicy: { maxDeliveryAttempts: 5, eventTimeToLiveInMinutes: 5 }
   }
+}
+
+resource diagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  scope: topic
+  name: 'to-workspace'
+  properties: { workspaceId: workspaceId, logs: [{ category: 'DeliveryFailures', enabled: true }] }
 }

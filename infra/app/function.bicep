@@ -21,6 +21,15 @@ param subnetId string
 @description('Address of the secret in Key Vault that replicas ask for as a bearer token.')
 param replicaTokenUri string
 
+@description('Address of the secret that certificates of replicas are signed by; empty: replicas serve plain HTTP.')
+param replicaAuthorityUri string
+
+@description('Address of the secret that is the webhook of events, and of the one they are signed with; empty: none.')
+param eventsUrlUri string
+param eventsSecretUri string
+param workspaceId string
+param hostLogs bool
+
 @description('Address of the PEM (key and chain) that Envoy serves with; empty: plain text, behind something that does TLS.')
 param frontCertificateUri string
 param registryServer string
@@ -106,6 +115,9 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
         { name: 'AUTOSCALER_AUTH', value: auth }
         { name: 'AZURE_CLIENT_ID', value: clientId }
         { name: 'REPLICA_TOKEN', value: '@Microsoft.KeyVault(SecretUri=${replicaTokenUri})' }
+        { name: 'REPLICA_AUTHORITY', value: empty(replicaAuthorityUri) ? '' : '@Microsoft.KeyVault(SecretUri=${replicaAuthorityUri})' }
+        { name: 'AUTOSCALER_EVENTS_URL', value: empty(eventsUrlUri) ? '' : '@Microsoft.KeyVault(SecretUri=${eventsUrlUri})' }
+        { name: 'AUTOSCALER_EVENTS_SECRET', value: empty(eventsSecretUri) ? '' : '@Microsoft.KeyVault(SecretUri=${eventsSecretUri})' }
         { name: 'TEMPLATE_REPLICA_IMAGE', value: empty(imageTag) ? '' : '${registryServer}/replica:${imageTag}' }
         { name: 'TEMPLATE_REGISTRY', value: registryServer }
         { name: 'TEMPLATE_REPLICA_IDENTITY', value: replicaIdentityId }
@@ -134,6 +146,16 @@ resource noBasicScm 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024
   parent: app
   name: 'scm'
   properties: { allow: false }
+}
+
+resource diagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  scope: app
+  name: 'to-workspace'
+  properties: {
+    workspaceId: workspaceId
+    logs: [{ category: 'FunctionAppLogs', enabled: hostLogs }]
+    metrics: [{ category: 'AllMetrics', enabled: true }]
+  }
 }
 
 output name string = app.name

@@ -1,4 +1,5 @@
-// The two secrets of a deployment: the token that replicas ask for, and the certificate of the front.
+// The secrets of a deployment: the token that replicas ask for, what their certificates are signed by, the webhook of
+// events where there is one. The certificate of the front is imported by whoever has it.
 param location string
 param tags object
 param suffix string
@@ -9,6 +10,15 @@ param subnetIds array
 
 @secure()
 param replicaToken string
+
+@secure()
+param replicaAuthority string
+
+@secure()
+param eventsUrl string
+
+@secure()
+param eventsSecret string
 
 resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
   // checkov:skip=CKV_AZURE_109: the variant vnet denies by default; public has no network to allow, so Entra ID alone decides
@@ -40,6 +50,27 @@ resource token 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = {
   properties: { value: replicaToken, contentType: 'text/plain' }
 }
 
+resource authority 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = {
+  // checkov:skip=CKV_AZURE_41: as for replicaToken: expired, it would take every replica out of sight
+  parent: vault
+  name: 'replicaAuthority'
+  properties: { value: replicaAuthority, contentType: 'text/plain' }
+}
+
+resource eventsAddress 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = if (!empty(eventsUrl)) {
+  // checkov:skip=CKV_AZURE_41: whoever runs the webhook decides when its address ends
+  parent: vault
+  name: 'eventsUrl'
+  properties: { value: eventsUrl, contentType: 'text/plain' }
+}
+
+resource eventsKey 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = if (!empty(eventsSecret)) {
+  // checkov:skip=CKV_AZURE_41: as for eventsUrl: whoever runs the webhook decides
+  parent: vault
+  name: 'eventsSecret'
+  properties: { value: eventsSecret, contentType: 'text/plain' }
+}
+
 resource diagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   scope: vault
   name: 'to-workspace'
@@ -48,3 +79,5 @@ resource diagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' 
 
 output name string = vault.name
 output tokenUri string = token.properties.secretUri
+output authorityUri string = authority.properties.secretUri
+output uri string = vault.properties.vaultUri

@@ -39,9 +39,9 @@ def main() -> int:
     try:
         match options.command:
             case "up":
-                return _up(console, options.config)
+                return _up(console, options.config, tls=options.tls)
             case "demo":
-                return _demo(console, options.trace)
+                return _demo(console, options.trace, tls=options.tls)
             case _:
                 return _down(console)
     except (BadSetting, CannotStart, NotStarted, TooSlow) as problem:
@@ -65,11 +65,13 @@ def _options() -> argparse.ArgumentParser:
     demo.add_argument(
         "--trace", type=Path, help="a recording of lines t_s,requests to play instead of the built-in day"
     )
+    for command in (up, demo):
+        command.add_argument("--tls", action="store_true", help="replicas serve TLS, as in the variant public on Azure")
     commands.add_parser("down", help="stop what `up` or `demo` of this folder started")
     return parser
 
 
-def _demo(console: Console, trace_file: Path | None) -> int:
+def _demo(console: Console, trace_file: Path | None, *, tls: bool) -> int:
     trace = None
     if trace_file is not None:
         playback = compress(read_trace(trace_file), WORK_S, peak_rate=PEAK_RATE, seed=SEED)
@@ -82,7 +84,7 @@ def _demo(console: Console, trace_file: Path | None) -> int:
     with only_one(LOCK, "make demo"):
         reap(_sayer(console))
         check_ports(ports)
-        demo = Demo(ports, console, trace)
+        demo = Demo(ports, console, trace, tls=tls)
         return _until_stopped(_within_limit(demo), stopped=130)
 
 
@@ -95,7 +97,7 @@ async def _within_limit(demo: Demo) -> int:
         return 1
 
 
-def _up(console: Console, config_file: Path | None) -> int:
+def _up(console: Console, config_file: Path | None, *, tls: bool) -> int:
     config = check_config(config_file) if config_file is not None else None
     ports = _ready_to_start()
     with only_one(LOCK, "make up"):
@@ -106,7 +108,7 @@ def _up(console: Console, config_file: Path | None) -> int:
             config = check_config(config_file)
         assert config is not None
         schedule = os.environ.get("AUTOSCALER_TICK_SCHEDULE", "*/5 * * * * *")
-        system = joined.prepare(ports, config_file, config, tick_schedule=schedule, start_delay=START_DELAY)
+        system = joined.prepare(ports, config_file, config, tick_schedule=schedule, start_delay=START_DELAY, tls=tls)
         return _until_stopped(_keep_up(console, system), stopped=0)
 
 

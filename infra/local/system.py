@@ -23,6 +23,7 @@ from infra.local.guards import AZURITE, LOOPBACK
 from infra.local.leftovers import ARM_DATA
 from infra.local.places import LOCAL, RESOURCE_GROUP, ROOT, STORAGE_ACCOUNT, SUBSCRIPTION, Ports
 from infra.local.supervisor import Part
+from scaler.authority import Authority
 from scaler.config import Config
 from scaler.front.bootstrap import bootstrap
 from scaler.front.layout import Address, Layout
@@ -49,6 +50,7 @@ class System(Struct, frozen=True, kw_only=True):
     tick_schedule: str
     key: str
     replica_token: str
+    replica_authority: str  # empty: replicas speak plain HTTP
     identity_header: str
     start_delay: str
     run: str
@@ -75,8 +77,11 @@ class System(Struct, frozen=True, kw_only=True):
         return LOCAL / "ca.pem"
 
 
-def prepare(ports: Ports, config_file: Path, config: Config, *, tick_schedule: str, start_delay: str) -> System:
-    """A fresh world: new certificates and keys, empty tables. Returns what its parts share."""
+def prepare(
+    ports: Ports, config_file: Path, config: Config, *, tick_schedule: str, start_delay: str, tls: bool = False
+) -> System:
+    """A fresh world: new certificates and keys, empty tables. With ``tls`` replicas serve it. Returns what its parts
+    share."""
     for folder in ("data", "tls"):
         shutil.rmtree(LOCAL / folder, ignore_errors=True)
         (LOCAL / folder).mkdir(parents=True)
@@ -87,6 +92,7 @@ def prepare(ports: Ports, config_file: Path, config: Config, *, tick_schedule: s
         tick_schedule=tick_schedule,
         key=secrets.token_urlsafe(32),
         replica_token=secrets.token_urlsafe(32),
+        replica_authority=secrets.token_urlsafe(32) if tls else "",
         identity_header=secrets.token_urlsafe(32),
         start_delay=start_delay,
         run=secrets.token_hex(8),
@@ -123,6 +129,7 @@ def front(system: System) -> dict[str, object]:
         discovery=Address(LOOPBACK, ports.discovery),
         listen=Address(LOOPBACK, ports.front),
         admin=Address(LOOPBACK, ports.envoy_admin),
+        trusted=Authority(system.replica_authority).trusted if system.replica_authority else None,
     )
     return bootstrap(layout)
 
@@ -165,6 +172,7 @@ def app_environment(system: System) -> dict[str, str]:
         "AzureWebJobsStorage__credential": "managedidentity",
         "AZURE_CLIENT_ID": IDENTITY,
         "REPLICA_TOKEN": system.replica_token,
+        "REPLICA_AUTHORITY": system.replica_authority,
         **identity_environment(system),
     }
 

@@ -76,6 +76,7 @@ def connect(settings: Settings) -> Scaler:
     Raises ``BadSetting`` for a configuration or a template that cannot be used."""
     config, managed = read_services(settings.config_file, settings.template_values)
     _check_places(settings, config)
+    _check_pools(settings, config)
     clients = _Clients(settings)
     sources = {m.name: clients.sources(m) for m in managed}
     world = _world(settings, clients, sources)
@@ -95,13 +96,15 @@ def _front(settings: Settings, clients: _Clients, config: Config, fleet: Fleet) 
 
 
 def _world(settings: Settings, clients: _Clients, sources: Mapping[str, Mapping[str, Source]]) -> Connected:
+    from scaler.authority import Authority  # noqa: PLC0415
     from scaler.azure.replica_stats import ReplicaStats  # noqa: PLC0415
     from scaler.azure.signal_sources import read_all  # noqa: PLC0415
 
     async def signals(managed: Managed) -> dict[str, float | None]:
         return await read_all(sources.get(managed.name, {}))
 
-    replicas = ReplicaStats(settings.replica_token)
+    authority = Authority(settings.replica_authority) if settings.replica_authority else None
+    replicas = ReplicaStats(settings.replica_token, authority.trusted if authority else "")
     telemetry, courier = _telemetry(settings), _courier(settings)
     closers = [c.close for c in (telemetry, courier) if c is not None]
     return Connected(
@@ -113,6 +116,7 @@ def _world(settings: Settings, clients: _Clients, sources: Mapping[str, Mapping[
         signals=signals,
         deployment_id=settings.deployment_id,
         replica_token=settings.replica_token,
+        certify=authority.certify if authority else None,
         period_s=period_s(settings.tick_schedule),
         watch=telemetry.watch if telemetry else note,
         courier=courier,
@@ -129,6 +133,16 @@ def _check_places(settings: Settings, config: Config) -> None:
                     f"{Path(settings.config_file).name}: services.{name}.regions[{i}]: {region}: there is no place "
                     f"{place!r}; name it in AUTOSCALER_PLACES"
                 )
+
+
+def _check_pools(settings: Settings, config: Config) -> None:
+    """A claim on a standby pool can carry nothing secret, and so no certificate."""
+    pooled = next((name for name, service in config.services.items() if service.standby_pool), None)
+    if pooled is not None and settings.replica_authority:
+        raise BadSetting(
+            f"{Path(settings.config_file).name}: services.{pooled}.standby_pool: replicas of a pool get no "
+            "certificate; take it out, or unset REPLICA_AUTHORITY (Bicep: replicaTls false)"
+        )
 
 
 def _fleet(settings: Settings, clients: _Clients) -> Fleet:

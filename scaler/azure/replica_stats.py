@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import ssl
 from collections.abc import Callable
+from typing import Any
 
 import aiohttp
 import msgspec
 
+from scaler.authority import name_of_replica
 from scaler.errors import Unavailable
 from scaler.model import Replica, Stats
 from scaler.ports import outgoing
@@ -20,16 +23,19 @@ from scaler.ports import outgoing
 CONNECT_LIMIT_S = 2.0
 ANSWER_LIMIT_S = 4.0
 LARGEST_ANSWER_BYTES = 64 * 1024
+_WRONG_CERTIFICATE = "who answers there has no certificate of this replica by this deployment's authority"
 
 
 class ReplicaStats:
-    """``ports.Replicas`` over one connection pool. ``token`` is sent as bearer token where it is not empty."""
+    """``ports.Replicas`` over one connection pool. ``token`` is sent as bearer token where it is not empty. With
+    ``trusted``, certificates as PEM, every replica has to prove by TLS that it is the one, before it is sent anything.
+    """
 
     def __init__(
-        self, token: str = "", scheme: str = "http", session: Callable[[], aiohttp.ClientSession] | None = None
-    ):
+        self, token: str = "", trusted: str = "", session: Callable[[], aiohttp.ClientSession] | None = None
+    ) -> None:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._scheme = scheme
+        self._tls = ssl.create_default_context(cadata=trusted) if trusted else None
         self._make_session = session or _session
         self._session: aiohttp.ClientSession | None = None
 
@@ -57,13 +63,16 @@ class ReplicaStats:
             await session.close()
 
     async def _ask(self, method: str, replica: Replica, path: str) -> bytes:
-        url = f"{self._scheme}://{_host(replica)}:{replica.port}{path}"
+        url = f"{'https' if self._tls else 'http'}://{_host(replica)}:{replica.port}{path}"
+        how: dict[str, Any] = {"headers": self._headers, "allow_redirects": False}
+        if self._tls is not None:
+            how |= {"ssl": self._tls, "server_hostname": name_of_replica(replica.name)}
         if self._session is None:
             self._session = self._make_session()  # here, for it belongs to the loop that runs now
         try:
             async with (
                 asyncio.timeout(ANSWER_LIMIT_S),
-                self._session.request(method, url, headers=self._headers, allow_redirects=False) as answer,
+                self._session.request(method, url, **how) as answer,
             ):
                 body = await answer.content.read(LARGEST_ANSWER_BYTES + 1) if answer.status == 200 else b""
                 while 0 < len(body) <= LARGEST_ANSWER_BYTES and (
@@ -75,6 +84,8 @@ class ReplicaStats:
             raise Unavailable(
                 f"replica {replica.name}: no answer to {method} {path} within {ANSWER_LIMIT_S:.0f} s"
             ) from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise Unavailable(f"replica {replica.name}: {method} {path}: {_WRONG_CERTIFICATE}") from error
         except aiohttp.ClientError as error:
             raise Unavailable(f"replica {replica.name}: {method} {path}: {type(error).__name__}") from error
         if status != 200:

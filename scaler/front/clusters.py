@@ -8,6 +8,7 @@ discovery that restarts is retried instead of giving "no healthy upstream".
 
 from __future__ import annotations
 
+from scaler.authority import name_of_service
 from scaler.front.layout import DISCOVERY, HOLD, POLL_S, Address, Json, Layout, seconds, socket
 
 HEALTH_PATH = "/readyz"
@@ -38,7 +39,7 @@ def _aggregate(layout: Layout, name: str) -> Json:
 
 
 def _replicas(layout: Layout, name: str) -> Json:
-    return {
+    cluster: Json = {
         "name": f"{name}/replicas",
         "type": "EDS",
         "connect_timeout": "2s",
@@ -53,6 +54,23 @@ def _replicas(layout: Layout, name: str) -> Json:
         "circuit_breakers": _breakers(),
         "typed_extension_protocol_options": _http(idle_s=4),
     }
+    if layout.trusted is not None:
+        cluster["transport_socket"] = _tls(layout.trusted, name_of_service(name))
+    return cluster
+
+
+def _tls(trusted: str, expected: str) -> Json:
+    """Requests go to who has a certificate by this authority and with this name; health checks too."""
+    tls = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+    common = {
+        "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"},
+        "validation_context": {
+            "trusted_ca": {"inline_string": trusted},
+            "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": expected}}],
+        },
+    }
+    socket_config = {"@type": tls, "common_tls_context": common, "sni": expected}
+    return {"name": "envoy.transport_sockets.tls", "typed_config": socket_config}
 
 
 def _eds(layout: Layout) -> Json:

@@ -11,6 +11,7 @@ import json
 from base64 import b64encode
 from collections.abc import Mapping
 
+from scaler.authority import Authority
 from scaler.front.bootstrap import bootstrap
 from scaler.front.layout import Address, Layout
 from scaler.model import Json
@@ -29,7 +30,7 @@ HEAP_BYTES = 768 * 2**20  # of Envoy's gigabyte: held bodies count, the rest is 
 def front_request(settings: Settings, hold_limits_s: Mapping[str, float]) -> GroupRequest:
     """The PUT that makes the front. ``hold_limits_s`` gives every service's, in the order of the configuration."""
     front = settings.front
-    files = _files(front, hold_limits_s)
+    files = _files(settings, hold_limits_s)
     properties = {
         "osType": "Linux",
         "restartPolicy": "Always",
@@ -53,8 +54,9 @@ def port_of(front: FrontSettings) -> int:
     return TLS_PORT if front.certificate else PLAIN_PORT
 
 
-def _files(front: FrontSettings, hold_limits_s: Mapping[str, float]) -> dict[str, bytes]:
+def _files(settings: Settings, hold_limits_s: Mapping[str, float]) -> dict[str, bytes]:
     """What lies in the volume, by name."""
+    front, authority = settings.front, settings.replica_authority
     layout = Layout(
         services=hold_limits_s,
         listen=Address(EVERYWHERE, port_of(front)),
@@ -62,6 +64,7 @@ def _files(front: FrontSettings, hold_limits_s: Mapping[str, float]) -> dict[str
         admin=Address(LOOPBACK, ADMIN_PORT),
         heap_limit_bytes=HEAP_BYTES,
         certificate=f"{FOLDER}/certificate.pem" if front.certificate else None,
+        trusted=Authority(authority).trusted if authority else None,
     )
     services = {name: {"hold_limit_s": limit_s} for name, limit_s in hold_limits_s.items()}
     files = {

@@ -99,7 +99,9 @@ class Actor:
             raise Refused(f"version {replica.template} can no longer be made", code="VersionLost")
         own = {"service": making.service, "deployment_id": world.deployment_id, "region": replica.region}
         if making.pool is None or replica.template != making.pooled:
-            return await world.fleet.create(template.request(replica.name, token=world.replica_token, **own))
+            certificate = world.certify(making.service, replica.name, self._now) if world.certify else ""
+            request = template.request(replica.name, token=world.replica_token, certificate=certificate, **own)
+            return await world.fleet.create(request)
         try:
             return await world.fleet.create(template.claim(replica.name, making.pool, **own))
         except Refused as error:

@@ -44,6 +44,7 @@ class World(Struct, frozen=True, kw_only=True):
     signals: Callable[[Managed], Awaitable[dict[str, float | None]]]
     deployment_id: str
     replica_token: str = ""
+    certify: Callable[[str, str, float], str] | None = None  # service, replica, now → its key and certificate, as PEM
     period_s: float | None = None  # a tick is due so often; None: nobody knows
     watch: Callable[[Ticked], None] = note
     courier: Courier | None = None

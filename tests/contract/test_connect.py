@@ -171,6 +171,17 @@ def test_a_configuration_that_cannot_be_used_is_one_sentence(config: Path, old: 
     assert "\n" not in str(raised.value)
 
 
+def test_a_standby_pool_and_certificates_exclude_each_other(config: Path) -> None:
+    of = "/subscriptions/s/resourceGroups/g/providers"
+    pool = f"{of}/Microsoft.StandbyPool/standbyContainerGroupPools/p"
+    profile = f"{of}/Microsoft.ContainerInstance/containerGroupProfiles/p"
+    template = "template: replica.yaml"
+    config.write_text(CONFIG.replace(template, f"{template}\n    standby_pool: {{pool: {pool}, profile: {profile}}}"))
+    connect(settings(config))
+    with pytest.raises(BadSetting, match=r"services\.connected\.standby_pool: replicas of a pool get no certificate"):
+        connect(settings(config, replica_authority="the-secret-of-the-authority"))
+
+
 def test_a_configuration_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(BadSetting, match="cannot be read: No such file or directory; set AUTOSCALER_CONFIG"):
         connect(settings(tmp_path / "autoscaler.yaml"))

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
+from scaler.authority import Authority
 from scaler.azure import replica_stats
 from scaler.azure.replica_stats import ReplicaStats
 from scaler.errors import Unavailable
@@ -91,7 +92,7 @@ def server() -> Iterator[str]:
 
 
 @contextmanager
-def running(name: str) -> Iterator[str]:
+def running(name: str, certificate: str = "") -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -100,6 +101,7 @@ def running(name: str) -> Iterator[str]:
         "PORT": str(port),
         "REPLICA": name,
         "REPLICA_TOKEN": TOKEN,
+        "TLS_CERTIFICATE": certificate,
         "THREADS": "1",
         "TUNE_S": "0",
         "LOG_LEVEL": "warning",
@@ -164,6 +166,42 @@ async def test_the_real_server_tells_nothing_without_the_token(server: str, read
             await stranger.drain(at, draining=True)
     finally:
         await stranger.close()
+
+
+async def test_with_an_authority_only_the_replica_itself_is_asked() -> None:
+    authority = Authority("the-secret-of-the-authority")
+    pem = authority.certify("iris", NAME, time.time())
+    reader, stranger = (ReplicaStats(TOKEN, a.trusted) for a in (authority, Authority("quite-another-secret")))
+    try:
+        with running(NAME, pem) as url:
+            await ready(reader, replica(url))
+            await reader.drain(replica(url), draining=True)
+            assert (await reader.stats(replica(url))).phase == "draining"
+            for asked, name in ((reader, "iris-other"), (stranger, NAME)):
+                with pytest.raises(Unavailable, match="no certificate of this replica by this deployment's authority"):
+                    await asked.stats(replica(url, name))
+    finally:
+        await reader.close()
+        await stranger.close()
+
+
+async def test_with_an_authority_the_token_is_never_sent_in_plain_text() -> None:
+    heard = bytearray()
+
+    async def listens(reading: asyncio.StreamReader, writing: asyncio.StreamWriter) -> None:
+        heard.extend(await reading.read(65536))
+        writing.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        writing.close()
+
+    reader = ReplicaStats(TOKEN, Authority("the-secret-of-the-authority").trusted)
+    server = await asyncio.start_server(listens, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        with pytest.raises(Unavailable, match=f"^replica {NAME}: "):
+            await reader.stats(replica(f"http://127.0.0.1:{port}"))
+    await reader.close()
+    assert heard[:1] == b"\x16", "the first thing it said was the hello of TLS"
+    assert TOKEN.encode() not in heard
 
 
 # ---------------------------------------------------------------- servers that do not keep to it

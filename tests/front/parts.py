@@ -82,11 +82,11 @@ async def until(condition: Callable[[], object], within_s: float = 10.0) -> None
 
 @contextlib.asynccontextmanager
 async def replica(
-    name: str, host: str = "127.64.0.1", port: int = 0, *, at_once: int = 10_000
+    name: str, host: str = "127.64.0.1", port: int = 0, *, at_once: int = 10_000, certificate: str = ""
 ) -> AsyncIterator[tuple[Server, tuple[str, int]]]:
     """A replica in this process, and where it listens."""
     app, sock = Server(name, at_once=at_once), listener(host, port)
-    serving = server(app)
+    serving = server(app, certificate)
     task = asyncio.create_task(serving.serve(sockets=[sock]))
     await until(lambda: serving.started)
     try:

@@ -11,6 +11,8 @@ from typing import Any
 
 import uvicorn
 
+from inference.tls import context
+
 Message = MutableMapping[str, Any]
 
 
@@ -75,5 +77,10 @@ def listener(host: str, port: int = 0) -> socket.socket:
     return sock
 
 
-def server(app: Replica) -> uvicorn.Server:
-    return uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False, backlog=2048))
+def server(app: Replica, certificate: str = "") -> uvicorn.Server:
+    """``certificate`` is a PEM of key and certificate: then it serves TLS."""
+    tls = (lambda *_: context(certificate)) if certificate else None
+    config = uvicorn.Config(
+        app, lifespan="off", log_level="warning", access_log=False, backlog=2048, ssl_context_factory=tls
+    )
+    return uvicorn.Server(config)

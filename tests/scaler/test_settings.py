@@ -90,6 +90,18 @@ def test_no_secret_shows() -> None:
         assert "***" in shown
 
 
+def test_the_authority_is_one_secret_or_several_hard_to_guess_and_never_shown() -> None:
+    for given in ("planted-secret", "planted-secret planted-before"):
+        settings = Settings.read({**ENV, "REPLICA_AUTHORITY": given})
+        assert settings.replica_authority == given
+        assert "planted" not in repr(settings)
+    wrong = {"planted": "of 12 to 512", "planted-secret planted": "of 12 to 512", "@Microsoft.KeyVault(x)": "resolved"}
+    for given, said in wrong.items():
+        with pytest.raises(BadSetting, match=said) as raised:
+            Settings.read({**ENV, "REPLICA_AUTHORITY": given})
+        assert "planted" not in str(raised.value)
+
+
 def test_template_values_are_read_by_their_prefix_and_never_shown() -> None:
     settings = Settings.read({**ENV, "TEMPLATE_PASSWORD": "planted", "TEMPLATE_EMPTY": " ", "OTHER": "no"})
     assert settings.template_values == {"PASSWORD": "planted"}

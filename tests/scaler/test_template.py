@@ -113,6 +113,27 @@ def test_a_request_carries_the_template_and_what_makes_it_this_replica() -> None
     assert body["properties"]["restartPolicy"] == "Always"
 
 
+def test_a_certificate_goes_in_as_a_secret_on_one_line_and_probes_of_its_port_speak_tls() -> None:
+    probes = {
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8000, "scheme": "http"}, "periodSeconds": 5},
+        "livenessProbe": {"httpGet": {"path": "/", "port": 8001, "scheme": "http"}},
+    }
+    whole: Any = yaml.safe_load(EXPORTED)
+    whole["properties"]["containers"][0]["properties"] |= probes
+    template = read(yaml.safe_dump(whole))
+    key = "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n"
+    own = {"service": "iris", "deployment_id": "d1", "region": "northeurope"}
+    with_tls, without = (
+        json.loads(template.request("iris-7f3a", **own, certificate=given).body)["properties"]["containers"][0]
+        for given in (key, "")
+    )
+    (sent,) = [v for v in with_tls["properties"]["environmentVariables"] if v["name"] == "TLS_CERTIFICATE"]
+    assert sent == {"name": "TLS_CERTIFICATE", "secureValue": key.replace("\n", "\\n")}
+    assert with_tls["properties"]["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": 8000, "scheme": "https"}
+    assert with_tls["properties"]["livenessProbe"] == probes["livenessProbe"]
+    assert without["properties"]["readinessProbe"] == probes["readinessProbe"]
+
+
 def test_without_a_token_none_is_sent() -> None:
     names = [
         v["name"] for v in body_of(read(), "")["properties"]["containers"][0]["properties"]["environmentVariables"]

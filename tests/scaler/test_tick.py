@@ -43,14 +43,20 @@ async def test_a_pin_makes_replicas_and_they_become_ready() -> None:
     assert stored.row.endpoints_version == 1
 
 
-async def test_what_is_created_carries_our_tags_its_name_and_the_token_as_a_secret() -> None:
-    ticking = await running(1)
+async def test_what_is_created_carries_our_tags_its_name_token_and_certificate_as_secrets() -> None:
+    ticking = Ticking()
+    await ticking.pin(1)
+    await ticking.tick()
+    asked_at = ticking.world.clock()
+    await ticking.ticks_until(Phase.READY, 1)
     (held,) = ticking.world.fleet.held.values()
     assert held.tags["aci-autoscaler"] == "d1"
     assert held.tags["service"] == "iris"
     variables = {v["name"]: v for v in held.body["properties"]["containers"][0]["properties"]["environmentVariables"]}
     assert variables["REPLICA"]["value"] == held.name
     assert variables["REPLICA_TOKEN"] == {"name": "REPLICA_TOKEN", "secureValue": "planted-secret"}
+    certificate = f"planted-secret key of iris {held.name} at {asked_at:.0f}"
+    assert variables["TLS_CERTIFICATE"] == {"name": "TLS_CERTIFICATE", "secureValue": certificate}
 
 
 async def test_a_tick_that_changes_nothing_costs_a_list_three_scrapes_and_three_table_calls() -> None:

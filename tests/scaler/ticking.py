@@ -104,4 +104,5 @@ def ports(world: World) -> Ports:
         signals=no_signals,
         deployment_id="d1",
         replica_token="planted-secret",
+        certify=lambda service, replica, now: f"planted-secret key of {service} {replica} at {now:.0f}",
     )

@@ -45,12 +45,13 @@ class TooSlow(Exception):
 
 
 class Demo:
-    """A demo on these ports; ``trace`` takes the place of the built-in working hours."""
+    """A demo on these ports; ``trace`` takes the place of the built-in working hours; ``tls``: replicas serve it."""
 
-    def __init__(self, ports: Ports, console: Console, trace: tuple[str, Playback] | None) -> None:
+    def __init__(self, ports: Ports, console: Console, trace: tuple[str, Playback] | None, *, tls: bool) -> None:
         self._ports = ports
         self._console = console
         self._trace = trace
+        self._tls = tls
         self._began = time.monotonic()
 
     async def run(self) -> bool:
@@ -63,6 +64,7 @@ class Demo:
             check_config(config_file),
             tick_schedule=TICK_EVERY_SECOND,
             start_delay=START_DELAY,
+            tls=self._tls,
         )
         supervisor = Supervisor(LOCAL, screen.say, trust=joined.trust(system))
         try:

@@ -50,8 +50,6 @@ NOT_DEPLOYED = {
     "AUTOSCALER_ARM_ENDPOINT": "Azure's own is the default; a laptop has a stand-in",
     "AUTOSCALER_LOGS_ENDPOINT": "likewise",
     "AUTOSCALER_PLACES": "other subscriptions, whose rights this deployment cannot give",
-    "AUTOSCALER_EVENTS_URL": "whoever wants to hear of events names himself",
-    "AUTOSCALER_EVENTS_SECRET": "likewise, from Key Vault",
     "AUTOSCALER_URL": "for the command line",
     "AUTOSCALER_KEY": "for the command line",
     "DISCOVERY_HOST": "for discovery",

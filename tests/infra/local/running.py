@@ -13,11 +13,12 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from infra.local.ledger import started
-from infra.local.places import LOCAL, ROOT
+from infra.local.places import LOCAL, ROOT, read_ports
 from tests.infra.local.trivial import free_port
 
 START_LIMIT_S = 90.0
@@ -62,6 +63,12 @@ class Started:
     def predict(self) -> object:
         request = urllib.request.Request(f"http://127.0.0.1:{self.base}/predict", data=BODY)
         with urllib.request.urlopen(request, timeout=ANSWER_LIMIT_S) as answer:
+            return json.load(answer)
+
+    def envoy(self, path: str) -> Any:
+        """What Envoy's admin door says."""
+        port = read_ports({"PORT_BASE": str(self.base)}).envoy_admin
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=ANSWER_LIMIT_S) as answer:
             return json.load(answer)
 
     def answers(self) -> bool:

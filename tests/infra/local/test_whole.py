@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -37,6 +38,21 @@ def up(tmp_path: Path) -> Iterator[Started]:
     try:
         eventually(lambda: running.said("Ctrl-C ends everything"), START_LIMIT_S, "everything is up")
         yield running
+    finally:
+        running.end()
+
+
+def test_with_tls_nothing_goes_to_a_replica_in_plain_text(tmp_path: Path) -> None:
+    running = Started(tmp_path, "up", "--tls")
+    try:
+        eventually(lambda: running.said("Ctrl-C ends everything"), START_LIMIT_S, "everything is up")
+        assert running.predict() == {"predictions": [0]}
+        clusters = running.envoy("/clusters?format=json")["cluster_statuses"]
+        (hosts,) = [c["host_statuses"] for c in clusters if c["name"].endswith("/replicas")]
+        where = hosts[0]["address"]["socket_address"]
+        with socket.create_connection((where["address"], where["port_value"]), timeout=10) as plain:
+            plain.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert not plain.recv(100).startswith(b"HTTP"), "it serves TLS alone"
     finally:
         running.end()
 
