@@ -53,6 +53,7 @@ class Memory(Struct, frozen=True, kw_only=True):
     backoff: dict[str, Backoff] = field(default_factory=dict)  # by region, or by template hash
     tally: Tally | None = None
     starts: tuple[Start, ...] = ()
+    list_at: float = 0.0  # no list before then, as Azure asked
     asked: tuple[Asked, ...] = ()
     outbox: tuple[Happened, ...] = ()  # events that nobody has taken yet
     rolled: Rolled | None = None  # how far the rollout was, for the events about it
@@ -194,6 +195,9 @@ def _waiting(backoff: Mapping[str, Backoff], regions: Sequence[str], now: float)
 def _not_known(fleet: observe.Fleet, seen: observe.Seen) -> Iterator[Condition]:
     if seen.groups is None:
         yield condition("blind", seen.at, about="Azure")
+    if seen.at < seen.list_at:
+        said = f"the next try is in {seen.list_at - seen.at:.0f} s"
+        yield condition("throttled", seen.at, about="the list of container groups", said=said)
     serving = [r for r in fleet.replicas if r.phase is Phase.READY]
     if serving and not any(r.name in seen.stats for r in serving):
         yield condition("unanswered", seen.at, about=f"{len(serving)} replicas")

@@ -49,6 +49,7 @@ class Seen(Struct, frozen=True, kw_only=True):
     details: Mapping[str, GroupDetail | None] = field(default_factory=dict)  # None: Azure says it is not there
     front: Front | None = None
     unasked: frozenset[str] = frozenset()  # replicas whose turn did not come: not seen, which is not silent
+    list_at: float = 0.0  # no list before then, as Azure asked
 
 
 class Fleet(Struct, frozen=True, kw_only=True):
@@ -59,6 +60,11 @@ class Fleet(Struct, frozen=True, kw_only=True):
     cold_starts_s: tuple[float, ...] = ()
     failures: tuple[Replica, ...] = ()  # rows that ended with a failure code, reported once
     conditions: tuple[Condition, ...] = ()
+
+
+def retry_at(now: float, wait_s: float) -> float:
+    """When a wait that Azure asked for ends."""
+    return now + min(wait_s, RETRY_LONGEST_S)
 
 
 def in_time(replica: Replica, now: float) -> Replica:

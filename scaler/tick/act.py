@@ -13,7 +13,7 @@ from scaler.config import StandbyPool
 from scaler.errors import Conflict, OutOfCapacity, Refused, Unavailable
 from scaler.memory import POOL_FAILURE
 from scaler.model import Action, Create, Delete, Drain, Phase, Replica, Undrain
-from scaler.observe import RETRY_LONGEST_S
+from scaler.observe import retry_at
 from scaler.template import Template
 from scaler.tick.managed import World
 
@@ -113,13 +113,9 @@ class Actor:
             await self._world.fleet.delete(replica.name)
         except Unavailable as error:
             if error.retry_after_s is not None:
-                later = replace(replica, retry_at=self._after(error.retry_after_s))
+                later = replace(replica, retry_at=retry_at(self._now, error.retry_after_s))
                 await self._world.store.move(self._making.service, later)
             raise
-
-    def _after(self, wait_s: float) -> float:
-        """When a wait that Azure asked for ends."""
-        return self._now + min(wait_s, RETRY_LONGEST_S)
 
     async def _will_not_exist(self, creating: Replica, error: OutOfCapacity | Refused) -> None:
         """The row says why, and goes with the next tick."""
@@ -129,6 +125,6 @@ class Actor:
             phase=Phase.DELETING,
             failure=error.code,
             because=str(error),
-            retry_at=None if wait_s is None else self._after(wait_s),
+            retry_at=None if wait_s is None else retry_at(self._now, wait_s),
         )
         await self._world.store.move(self._making.service, ended)

@@ -90,17 +90,25 @@ class Looking:
         return asyncio.get_running_loop().time() >= self._until
 
 
+class Listing(Struct, frozen=True, kw_only=True):
+    """Our own groups as Azure lists them; None where it did not say. ``again_at``: no list before then, as it asked."""
+
+    groups: Sequence[Group] | None
+    again_at: float = 0.0
+
+
 class Shared:
     """What the services of one pass have in common: Azure's list, the looks at replicas, and what Azure still takes.
     ``asked`` is what they asked of Azure within the last hour."""
 
-    def __init__(self, world: World, groups: Sequence[Group] | None, asked: Iterable[Asked], now: float) -> None:
+    def __init__(self, world: World, listing: Listing, asked: Iterable[Asked], now: float) -> None:
         self.looking = Looking(world)
         self.allowance = Allowance(now)
         self.allowance.know(asked)
-        self._listed = groups is not None
+        self.list_at = listing.again_at
+        self._listed = listing.groups is not None
         self._own: defaultdict[str, dict[str, Group]] = defaultdict(dict)
-        for group in groups or ():
+        for group in listing.groups or ():
             self._own[group.tags.get("service", "")][group.name] = group
 
     def own(self, service: str) -> Mapping[str, Group] | None:

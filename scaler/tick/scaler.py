@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from scaler.config import Config
 from scaler.errors import Unavailable
 from scaler.memory import Memory
-from scaler.model import Group
-from scaler.tick.looking import Shared
+from scaler.observe import CLOCKS_APART_S, RETRY_LONGEST_S, retry_at
+from scaler.tick.looking import Listing, Shared
 from scaler.tick.managed import Managed, World, no_longer
 from scaler.tick.recalled import recalled
 from scaler.tick.service import ServiceTick, TickReport
@@ -47,23 +47,24 @@ class Scaler:
         """One pass over every service, or one. ``now`` is epoch seconds; ``cause`` (timer, wake, …) is recorded, and
         decides nothing. Raises KeyError for a service that is not configured."""
         managed = list(self.managed.values()) if only is None else [self.managed[only]]
-        reports, groups = await self._pass(managed, now, cause)
+        reports, listing = await self._pass(managed, now, cause)
         if only is None:
-            reports += await self._sweep(groups or (), now, cause)
-            if groups is not None and self.world.front is not None:
-                await self.world.front.keep(groups, now)
+            reports += await self._sweep(listing, now, cause)
+            if listing.groups is not None and self.world.front is not None:
+                await self.world.front.keep(listing.groups, now)
         return reports
 
-    async def _sweep(self, groups: Sequence[Group], now: float, cause: str) -> list[TickReport]:
+    async def _sweep(self, listing: Listing, now: float, cause: str) -> list[TickReport]:
         """Tick what is no longer configured and has groups left, or rows: those are looked for now and then."""
-        left = {g.tags.get("service", "") for g in groups} - {""}
+        left = {g.tags.get("service", "") for g in listing.groups or ()} - {""}
         if self._swept_at is None or now - self._swept_at >= SWEEP_EVERY_S:
             try:
                 left |= set(await self.store.services())
             except Unavailable as error:
                 log.warning("services that are no longer configured were not looked for", extra={"error": str(error)})
         left -= set(self.managed)
-        reports, _ = await self._pass([no_longer(name) for name in sorted(left)], now, cause) if left else ([], ())
+        removed = [no_longer(name) for name in sorted(left)]
+        reports = (await self._pass(removed, now, cause, listing.again_at))[0] if removed else []
         busy = any(r.actions or r.left or r.outcome != "saved" for r in reports)  # a row may outlive its group
         if busy:
             self._swept_at = None
@@ -76,8 +77,8 @@ class Scaler:
         return await recalled(self.store, await self.store.load(service))
 
     async def _pass(
-        self, managed: Sequence[Managed], now: float, cause: str
-    ) -> tuple[list[TickReport], Sequence[Group] | None]:
+        self, managed: Sequence[Managed], now: float, cause: str, list_at: float = 0.0
+    ) -> tuple[list[TickReport], Listing]:
         passes = [ServiceTick(m, self.world, now, cause, self._owed[m.name]) for m in managed]
         gate, began = asyncio.Semaphore(SERVICES_AT_ONCE), self.world.stopwatch()
 
@@ -88,8 +89,10 @@ class Scaler:
         loaded = dict(
             zip([p.managed.name for p in passes], await asyncio.gather(*(load(p) for p in passes)), strict=True)
         )
-        groups = await self._list(passes)
-        shared = Shared(self.world, groups, (a for p in passes if p.memory for a in p.memory.asked), now)
+        latest = now + RETRY_LONGEST_S + CLOCKS_APART_S  # a wait beyond was reckoned by a clock that was ahead
+        waits = (list_at, *(p.memory.list_at for p in passes if p.memory))
+        listing = await self._list(passes, max((at for at in waits if at <= latest), default=0.0), now)
+        shared = Shared(self.world, listing, (a for p in passes if p.memory for a in p.memory.asked), now)
 
         async def finish(one: ServiceTick) -> TickReport:
             async with gate:
@@ -103,14 +106,19 @@ class Scaler:
         # Those whose last tick is longest ago come first, so that a lack of time meets each in turn.
         order = sorted(passes, key=lambda p: p.stored.row.at if p.stored.row else 0.0)
         reports = {r.service: r for r in await asyncio.gather(*(finish(p) for p in order))}
-        return [reports[p.managed.name] for p in passes], groups
+        return [reports[p.managed.name] for p in passes], listing
 
-    async def _list(self, passes: Sequence[ServiceTick]) -> Sequence[Group] | None:
-        """Our own groups, by tag; None when Azure did not say. Strangers' groups are not looked at any further."""
+    async def _list(self, passes: Sequence[ServiceTick], list_at: float, now: float) -> Listing:
+        """Our own groups, by tag; strangers' are not looked at any further. Azure is not asked before ``list_at``."""
+        if now < list_at:
+            return Listing(groups=None, again_at=list_at)
+        began = self.world.stopwatch()
         with passes[0].calls.counting():
             try:
                 groups = await self.world.fleet.list()
             except Unavailable as error:
                 log.warning("container groups could not be listed", extra={"error": str(error)})
-                return None
-        return [g for g in groups if g.tags.get("aci-autoscaler") == self.world.deployment_id]
+                present = now + self.world.stopwatch() - began
+                wait_s = error.retry_after_s
+                return Listing(groups=None, again_at=0.0 if wait_s is None else retry_at(present, wait_s))
+        return Listing(groups=[g for g in groups if g.tags.get("aci-autoscaler") == self.world.deployment_id])

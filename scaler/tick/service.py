@@ -170,6 +170,7 @@ class ServiceTick:
             backoff=backoff,
             shadow=shadow[1] if shadow else None,
             starts=started,
+            list_at=shared.list_at,
             asked=self._asked(planned, shared.allowance),
         )
         after = self._remembering(memory, after, rolled)
@@ -213,6 +214,7 @@ class ServiceTick:
             details=looks.details,
             front=self.stored.front,
             unasked=looks.unasked,
+            list_at=shared.list_at,
         )
         return seen, signals
 

@@ -119,6 +119,32 @@ async def test_no_list_means_nothing_is_created_twice_and_nothing_deleted() -> N
     assert sum(ticking.world.fleet.made.values()) == 2
 
 
+async def test_a_list_that_azure_throttles_is_not_asked_again_before_it_says_so() -> None:
+    ticking = await running(1)
+    before = await ticking.phases()
+    ticking.world.faults.add("list", Unavailable("429", retry_after_s=100.0), times=1)
+    said, lists = list[list[str]](), list[int]()
+    for _ in range(9):
+        ticking.deploy(f"services:\n  iris:{SERVICE}")  # each tick on another instance: what it knows is in the table
+        await ticking.tick()
+        _, calls = await ticking.last()
+        said.append(await conditions_of(ticking))
+        lists.append(calls.get("list", 0))
+        assert await ticking.phases() == before
+    assert lists == [1, 0, 0, 0, 0, 0, 0, 1, 1]  # 15 s apart: 105 s later is the first that may
+    assert ["throttled" in s and "blind" in s for s in said] == [True] * 7 + [False] * 2
+
+
+async def test_a_wait_for_the_list_that_a_clock_ahead_of_ours_wrote_is_forgotten() -> None:
+    ticking = await running(1)
+    ticking.world.clock.at += 5000
+    ticking.world.faults.add("list", Unavailable("429", retry_after_s=100.0), times=1)
+    await ticking.tick()
+    ticking.world.clock.at -= 5000
+    await ticking.tick()
+    assert not {"blind", "throttled"} & set(await conditions_of(ticking))
+
+
 async def test_silence_of_all_replicas_never_scales_in() -> None:
     ticking = await running(2)
     await ticking.world.store.remove_pin("iris", etag=None)
