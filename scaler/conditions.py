@@ -81,6 +81,11 @@ KINDS: Mapping[str, Kind] = {
         "it gives no answer while its neighbours do",
         "Nothing to do: it is replaced. If it happens often, look at its log for long pauses or too little CPU",
     ),
+    "cut_off": Kind(
+        "warning",
+        "the drain deadline passed while it had requests in hand, or said nothing of them",
+        "Look in its log for requests that hang. If they are only slow, raise `scale_in.drain_deadline_s`",
+    ),
     "repairing": Kind(
         "info",
         "Azure repairs the host under it",

@@ -15,6 +15,7 @@ from scaler import measure, observe
 from scaler.allowance import Asked
 from scaler.conditions import SHOWN_S, blames_template, cause, condition, container_trouble, happened
 from scaler.decide import State
+from scaler.durations import Durations
 from scaler.foresight.history import Block, History, Span, pack, unpack
 from scaler.happened import Happened, Rolled, View, events, waiting
 from scaler.model import Condition, Decision, Observation, Phase, Replica
@@ -53,6 +54,7 @@ class Memory(Struct, frozen=True, kw_only=True):
     backoff: dict[str, Backoff] = field(default_factory=dict)  # by region, or by template hash
     tally: Tally | None = None
     starts: tuple[Start, ...] = ()
+    durations: Durations | None = None  # how long requests take at most
     list_at: float = 0.0  # no list before then, as Azure asked
     asked: tuple[Asked, ...] = ()
     outbox: tuple[Happened, ...] = ()  # events that nobody has taken yet

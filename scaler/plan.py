@@ -12,11 +12,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from scaler.allowance import Kind
-from scaler.model import Action, Create, Delete, Drain, Front, Phase, Replica, Stats, Undrain
+from scaler.conditions import happened
+from scaler.model import Action, Condition, Create, Delete, Drain, Front, Phase, Replica, Stats, Undrain
 
 TURN_S = 45.0  # a tick that saved an intent acts on it within this; after it, another tick may
 DELETE_AGAIN_S = 30.0  # a group that is listed for so long after it was to go is asked to go again
 KINDS: Mapping[type, Kind] = {Create: "create", Delete: "delete"}  # what Azure counts
+DEADLINE_PASSED = "still busy after the drain deadline"
 NOT_DRAINING: Mapping[str, None] = {"drain_version": None, "drain_since": None, "idle_since": None}
 ACTIVE = (Phase.INTENDED, Phase.CREATING, Phase.STARTING, Phase.READY)
 
@@ -256,11 +258,19 @@ def _drained(replica: Replica, sight: Sight, rules: Rules) -> Replica:
     if replica.idle_since is not None and sight.at - replica.idle_since >= rules.idle_s:
         return _to(replica, Phase.DELETING, sight.planned_at, "drained")
     if sight.at - since >= rules.drain_deadline_s:
-        return _to(replica, Phase.DELETING, sight.planned_at, "drain deadline passed")
+        return _to(replica, Phase.DELETING, sight.planned_at, f"{DEADLINE_PASSED} of {rules.drain_deadline_s:.0f} s")
     silent = replica.silent_since
     if silent is not None and sight.at - max(silent, since) >= rules.unhealthy_after_s:
         return _to(replica, Phase.DELETING, sight.planned_at, "silent while draining")
     return replica
+
+
+def cut_off(planned: Plan, at: float) -> list[Condition]:
+    """What an operator should know of replicas that this plan deletes with requests in hand."""
+    late = [
+        a.replica for a in planned.actions if isinstance(a, Delete) and a.replica.because.startswith(DEADLINE_PASSED)
+    ]
+    return [happened("cut_off", at, about=replica.name, said=replica.because) for replica in late]
 
 
 def _drains_since(replica: Replica, sight: Sight) -> float:

@@ -32,6 +32,7 @@ CORE: dict[str, tuple[str, ...]] = {
     "plan": ("test_plan", "test_tick"),
     "rollout": ("test_rollout",),
     "starts": ("test_starts",),
+    "durations": ("test_durations",),
     "allowance": ("test_allowance",),
     "cadence": ("test_cadence",),
     "conditions": ("test_conditions",),

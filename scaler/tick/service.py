@@ -18,6 +18,7 @@ from scaler.allowance import Allowance, Asked, Kind, remembered
 from scaler.cadence import limit_s
 from scaler.conditions import condition, happened
 from scaler.decide import State, decide, initial_state
+from scaler.durations import drain_deadline_s, learned
 from scaler.errors import Conflict, Unavailable
 from scaler.happened import Rolled
 from scaler.memory import (
@@ -159,6 +160,7 @@ class ServiceTick:
         if rolled is not None:
             told += tuple(rollout.conditions(rolled, self.templates, self.now))
         told += (*starts.advice(started, self.now), *self._short(shared.allowance), *self._missed())
+        told += tuple(plan.cut_off(planned, self.now))
         self.told = told
         after = Memory(
             at=self.now,
@@ -170,6 +172,12 @@ class ServiceTick:
             backoff=backoff,
             shadow=shadow[1] if shadow else None,
             starts=started,
+            durations=learned(
+                memory.durations if memory else None,
+                (s.latency_s for s in seen.stats.values()),
+                measures.completed,
+                self.now,
+            ),
             list_at=shared.list_at,
             asked=self._asked(planned, shared.allowance),
         )
@@ -269,7 +277,9 @@ class ServiceTick:
             fallback=rolled.good if rolled and rolled.good in self.templates else None,
             region=next(free, None),
             left=left,
-            drain_deadline_s=service.scale_in.drain_deadline_s,
+            drain_deadline_s=drain_deadline_s(
+                self.memory.durations if self.memory else None, service.scale_in.drain_deadline_s
+            ),
             idle_s=service.scale_in.idle_s,
             unhealthy_after_s=service.unhealthy_after_s,
         )

@@ -111,7 +111,8 @@ def test_a_replica_with_work_in_hand_is_not_deleted_before_the_deadline(hand: di
     busy = replica("a", P.DRAINING, phase_at=NOW - 119, idle_since=NOW - 100, idle_arrivals=0)
     assert drained(busy, **hand).phase is P.DRAINING
     late = replica("a", P.DRAINING, phase_at=NOW - 120)
-    assert drained(late, **hand).phase is P.DELETING
+    gone = drained(late, **hand)
+    assert (gone.phase, gone.because) == (P.DELETING, "still busy after the drain deadline of 120 s")
 
 
 def test_the_deadline_counts_from_the_tick_that_finds_it_draining_whenever_it_is_said_to_have_begun() -> None:

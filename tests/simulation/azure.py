@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 OWN = "aci-autoscaler"
 BAD_IMAGE = "inference:bad"
 NEVER = 1e12
+P99_OF_TYPICAL = 4  # what each server says that its slowest requests take, in times the typical work of one
 
 
 class Azure:
@@ -143,7 +144,8 @@ class Azure:
     # -- what befalls a group
 
     def _befall(self, held: Held) -> None:
-        held.server.latency_s = Latency(p50=self._history.typical_s, p95=None, p99=4 * self._history.typical_s)
+        typical_s = self._history.typical_s
+        held.server.latency_s = Latency(p50=typical_s, p95=None, p99=P99_OF_TYPICAL * typical_s)
         if _is_bad(held):
             held.server.ready_at = NEVER
             held.container_state, held.detail = "Waiting", "CrashLoopBackOff: Back-off restarting failed"

@@ -14,6 +14,7 @@ from scaler.memory import Memory
 from scaler.model import Decision, Group, GroupDetail, Phase, Pin, Replica, Stats
 from scaler.ports import GroupRequest, Stored
 from scaler.tick.scaler import TickReport
+from tests.simulation.azure import P99_OF_TYPICAL
 from tests.simulation.timeline import run_now
 from tests.world import Held
 
@@ -136,7 +137,7 @@ class Checks:
         now, slack = self._timeline.now, self._history.clocks_off_s + SAVE_S
         service = self._history.operators.ever[held.tags["service"]]
         since = self._drains_since.get(held.name)
-        deadline_s = min(service.scale_in.drain_deadline_s, Service().scale_in.drain_deadline_s)
+        deadline_s = self._deadline_s(held)
         if since is not None and now - since >= deadline_s - slack:
             return self.count("cut off by the drain deadline")
         silent_s = now - self._heard_at.get(held.name, 0.0)
@@ -147,6 +148,13 @@ class Checks:
             "no request is dropped", f"{held.name} has {held.server.in_flight} in flight, {drained}: {row.because}"
         )
 
+    def _deadline_s(self, held: Held) -> float:
+        """The soonest that a drain may be cut short: as configured, by default where the service was removed, or
+        learned from the p99 that every replica reports."""
+        configured_s = self._history.operators.ever[held.tags["service"]].scale_in.drain_deadline_s
+        learned_s = max(30.0, 10 * P99_OF_TYPICAL * self._history.typical_s)
+        return min(configured_s, Service().scale_in.drain_deadline_s, learned_s)
+
     def drains(self, held: Held, *, draining: bool) -> None:
         """POST or DELETE /drain arrives at whoever has the address."""
         if self._history.azure.is_foreign(held.name):
@@ -156,8 +164,7 @@ class Checks:
             return None
         front = self._history.front_of(held.tags["service"])
         waited_s = self._timeline.now - self._drains_since[held.name]
-        half_s = self._history.operators.ever[held.tags["service"]].scale_in.drain_deadline_s / 2
-        half_s = min(half_s, Service().scale_in.drain_deadline_s / 2) - self._history.clocks_off_s - SAVE_S
+        half_s = self._deadline_s(held) / 2 - self._history.clocks_off_s - SAVE_S
         if self._history.has_front and front.version < row.drain_version and waited_s < half_s:
             self.violated("out of the list before it drains", f"{held.name} after {waited_s:.0f} s")
         return None
