@@ -18,7 +18,7 @@ from scaler.decide import State
 from scaler.durations import Durations
 from scaler.foresight.history import Block, History, Span, pack, unpack
 from scaler.happened import Happened, Rolled, View, events, waiting
-from scaler.model import Condition, Decision, Observation, Phase, Replica
+from scaler.model import Condition, Decision, Group, Observation, Phase, Replica
 from scaler.plan import ACTIVE
 from scaler.ports import Stored
 from scaler.starts import Start
@@ -28,6 +28,7 @@ POOL_FAILURE, POOL = "StandbyPool", "standby pool"  # a code, and what waits the
 NO_ROOM = frozenset({"quota", "no_capacity"})  # causes that say how many Azure lets us have
 BACKOFF_FIRST_S = 15.0
 BACKOFF_LONGEST_S = 600.0
+LATE_S = 120.0  # longer than Azure takes to list what it was asked for, or to let go
 MOST_SHOWN = 20  # things that happened; what holds is always shown
 
 log = logging.getLogger("scaler.memory")
@@ -211,9 +212,29 @@ def _troubled(fleet: observe.Fleet, seen: observe.Seen) -> Iterator[Condition]:
     """Replicas that are not given up yet, with what Azure says is wrong with them."""
     for replica in fleet.replicas:
         group, detail = (seen.groups or {}).get(replica.name), seen.details.get(replica.name)
+        yield from _held_up(replica, group, seen)
         if replica.phase is Phase.DELETING:
             continue
         if group is not None and group.provisioning_state == "Repairing":
             yield condition("repairing", seen.at, about=replica.name)
         elif (trouble := container_trouble(detail)) is not None:
             yield condition(cause(*trouble), seen.at, about=replica.name, said=trouble[1])
+
+
+def _held_up(replica: Replica, group: Group | None, seen: observe.Seen) -> Iterator[Condition]:
+    """A creation or a deletion that Azure puts off, or does not carry out: the fault may be any (409, 500, 503, 504, no
+    answer), and whether it matters is seen in the list."""
+    since_s = seen.at - replica.phase_at
+    if group is not None and replica.retry_at is not None and seen.at < replica.retry_at:
+        said = f"the next try is in {replica.retry_at - seen.at:.0f} s"
+        yield condition("throttled", seen.at, about=replica.name, said=said)
+    elif since_s < LATE_S or seen.groups is None:
+        return
+    elif replica.phase is Phase.CREATING and group is None:
+        yield condition(
+            "azure_fails", seen.at, about=replica.name, said=f"asked for {since_s:.0f} s ago, and not listed"
+        )
+    elif replica.phase is Phase.DELETING and group is not None:
+        yield condition(
+            "azure_fails", seen.at, about=replica.name, said=f"it was to go {since_s:.0f} s ago, and is listed"
+        )

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from scaler import memory
 from scaler.conditions import CAUSES, KINDS, cause, condition, container_trouble, happened
 from scaler.memory import Backoff
-from scaler.model import Condition, Phase
+from scaler.model import Condition, Phase, Replica
 from scaler.observe import Limits, look
 from tests.builders import NOW, detail, front, group, replica, seen, stats
 
@@ -141,3 +141,22 @@ def test_a_replica_that_still_starts_is_shown_with_what_azure_says_is_wrong() ->
     view = seen([row], details=told)
     found = memory.conditions((), look(view, LIMITS), {}, view, [])
     assert [(c.name, c.about) for c in found] == [("image_pull", "a")]
+
+
+@pytest.mark.parametrize(
+    ("row", "listed", "name"),
+    [
+        (replica("a", Phase.CREATING, phase_at=NOW - 119), False, []),
+        (replica("a", Phase.CREATING, phase_at=NOW - 120), False, ["azure_fails"]),
+        (replica("a", Phase.DELETING, phase_at=NOW - 119), True, []),
+        (replica("a", Phase.DELETING, phase_at=NOW - 120), True, ["azure_fails"]),
+        (replica("a", Phase.DELETING, phase_at=NOW - 9, retry_at=NOW + 50), True, ["throttled"]),
+        (replica("a", Phase.DELETING, phase_at=NOW - 9, retry_at=NOW), True, []),
+    ],
+)
+def test_what_azure_puts_off_or_does_not_carry_out_is_said(row: Replica, listed: bool, name: list[str]) -> None:
+    view = seen([row], groups={"a": group("a")} if listed else {})
+    found = memory.conditions((), look(view, LIMITS), {}, view, [])
+    assert [c.name for c in found if c.until is None] == name
+    blind = seen([row], groups=None)
+    assert "azure_fails" not in [c.name for c in memory.conditions((), look(blind, LIMITS), {}, blind, [])]
