@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from scaler.config import Config
 from scaler.errors import Unavailable
 from scaler.memory import Memory
+from scaler.model import Group
 from scaler.observe import CLOCKS_APART_S, RETRY_LONGEST_S, retry_at
 from scaler.tick.looking import Listing, Shared
 from scaler.tick.managed import Managed, World, no_longer
@@ -91,7 +92,7 @@ class Scaler:
         )
         latest = now + RETRY_LONGEST_S + CLOCKS_APART_S  # a wait beyond was reckoned by a clock that was ahead
         waits = (list_at, *(p.memory.list_at for p in passes if p.memory))
-        listing = await self._list(passes, max((at for at in waits if at <= latest), default=0.0), now)
+        listing = await self._listing(passes, max((at for at in waits if at <= latest), default=0.0), now)
         shared = Shared(self.world, listing, (a for p in passes if p.memory for a in p.memory.asked), now)
 
         async def finish(one: ServiceTick) -> TickReport:
@@ -108,17 +109,20 @@ class Scaler:
         reports = {r.service: r for r in await asyncio.gather(*(finish(p) for p in order))}
         return [reports[p.managed.name] for p in passes], listing
 
-    async def _list(self, passes: Sequence[ServiceTick], list_at: float, now: float) -> Listing:
-        """Our own groups, by tag; strangers' are not looked at any further. Azure is not asked before ``list_at``."""
+    async def _listing(self, passes: Sequence[ServiceTick], list_at: float, now: float) -> Listing:
+        """Our own groups, unless Azure does not say; it is not asked before ``list_at``."""
         if now < list_at:
             return Listing(groups=None, again_at=list_at)
         began = self.world.stopwatch()
+        try:
+            return Listing(groups=await self._list(passes))
+        except Unavailable as error:
+            log.warning("container groups could not be listed", extra={"error": str(error)})
+            present, wait_s = now + self.world.stopwatch() - began, error.retry_after_s
+            return Listing(groups=None, again_at=0.0 if wait_s is None else retry_at(present, wait_s))
+
+    async def _list(self, passes: Sequence[ServiceTick]) -> Sequence[Group]:
+        """Our own groups, by tag; strangers' are not looked at any further. Raises ``Unavailable``."""
         with passes[0].calls.counting():
-            try:
-                groups = await self.world.fleet.list()
-            except Unavailable as error:
-                log.warning("container groups could not be listed", extra={"error": str(error)})
-                present = now + self.world.stopwatch() - began
-                wait_s = error.retry_after_s
-                return Listing(groups=None, again_at=0.0 if wait_s is None else retry_at(present, wait_s))
-        return Listing(groups=[g for g in groups if g.tags.get("aci-autoscaler") == self.world.deployment_id])
+            groups = await self.world.fleet.list()
+        return [g for g in groups if g.tags.get("aci-autoscaler") == self.world.deployment_id]
