@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from inference import metrics, openapi, v2_routes
 from inference.doors import predictions
-from inference.errors import Refused
+from inference.errors import BROKEN, Refused
 from inference.handling import Waiting, arrive, authorise, compute, problem
 from inference.service import Service
 
@@ -25,7 +25,7 @@ async def predict(service: Service, request: Request) -> Response:
     body = await arrive(service, request, served)
     try:
         payload, rows = served.model.reader.read(body)
-    except Refused:
+    except Exception:  # refused, or a fault of the reader: counted either way
         service.meter.failed += 1
         raise
     answer = await compute(service, request, served, Waiting(payload, rows, predictions))
@@ -87,7 +87,7 @@ async def _left(request: Request, error: Exception) -> Response:
 
 
 async def _broken(request: Request, error: Exception) -> Response:
-    return problem(Refused(500, "The server failed on this request; its log says why."))
+    return problem(Refused(500, BROKEN))
 
 
 def routes() -> list[tuple[str, list[str], Handler]]:

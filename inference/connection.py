@@ -17,17 +17,20 @@ is deterministic, and would say the same.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, ClassVar
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from inference.doors import Door, Doors, Head
-from inference.errors import Refused
+from inference.errors import BROKEN, Refused
 from inference.handling import shorter
 from inference.service import Service
 from inference.v2 import LENGTH_HEADER, Binary, Encode
 from inference.wire import Outputs
+
+log = logging.getLogger("inference.connection")
 
 UNUSUAL = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"content-encoding"})
 JSON_BYTES = LENGTH_HEADER.encode()
@@ -216,6 +219,11 @@ class Connection(HttpToolsProtocol):
                 raise
         except Refused as reason:
             self.write_refusal(call, reason)
+            return
+        except Exception:  # whatever a reader did not foresee: its caller is told, and the connection goes on
+            log.exception("reading failed", extra={"model": served.model.name})
+            service.meter.failed += 1
+            self.write_refusal(call, Refused(500, BROKEN))
             return
         service.submit(served, call, head.timeout_s)
 

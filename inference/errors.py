@@ -21,6 +21,9 @@ TITLES = {
 }
 
 
+BROKEN = "The server failed on this request; its log says why."
+
+
 class BadSetting(Exception):
     """The process cannot start: one sentence on what, where and what to do (exit code 2)."""
 

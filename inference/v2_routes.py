@@ -57,7 +57,7 @@ async def infer(service: Service, request: Request) -> Response:
     body = await arrive(service, request, served)
     try:
         payload, rows, encode = Inference(served.model).read(body, _json_bytes(request))
-    except Refused:
+    except Exception:  # refused, or a fault of the reader: counted either way
         service.meter.failed += 1
         raise
     answer = await compute(service, request, served, Waiting(payload, rows, encode))

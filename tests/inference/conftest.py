@@ -39,8 +39,8 @@ def start() -> Iterator[Callable[..., Replica]]:
     """Starts replicas with settings of their own and ends them with the test."""
     made: list[Replica] = []
 
-    def begin(**environment: str) -> Replica:
-        made.append(Replica(**environment))
+    def begin(*command: str, **environment: str) -> Replica:
+        made.append(Replica(*command, **environment))
         return made[-1]
 
     yield begin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -216,6 +217,33 @@ def test_a_full_queue_answers_503_with_retry_after_and_is_not_ready(
     assert one.get("/stats")[1]["rejected_total"] == before["rejected_total"] + 2
     for client in clients:
         client.close()
+
+
+FAULTY_READER = """
+from inference import __main__, wire
+
+def read(self, body):
+    raise ArithmeticError("nobody foresaw this")
+
+wire.RowsReader.read = read
+__main__.main([])
+"""
+
+
+def test_a_fault_of_a_reader_is_told_to_its_caller_logged_and_counted(
+    models: Path, start: Callable[..., Replica]
+) -> None:
+    one = start(sys.executable, "-c", FAULTY_READER, MODEL_PATH=str(models / "iris.safetensors")).ready()
+    with one.connect() as client:
+        for extra in ((), (), ("expect: x",)):  # the quick way and, on the same connection, the other one
+            client.sendall(post(GOOD, *extra, path="/predict"))
+            status, headers, body = read_answer(client)
+            assert (status, headers["content-type"]) == (500, "application/problem+json")
+            assert b"its log says why" in body
+    said = one.get("/stats")[1]
+    assert (said["arrivals_total"], said["failed_total"], said["queued"], said["in_flight"]) == (3, 3, 0, 0)
+    assert one.stop() == 0
+    assert sum("nobody foresaw this" in line for line in one.log) >= 3
 
 
 @pytest.mark.parametrize("seed", range(5))
