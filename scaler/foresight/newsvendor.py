@@ -93,24 +93,24 @@ def costs(
     served = _capacity(supply, bins, bin_s, counts)
     share = LATER * (price.lateness / 10.0) ** -LATER_POWER
     sooner = int(supply.lead_s / bin_s)
-    limits = price.slo_wait_s * served
+    limits = price.slo_wait_s * served[:, :, None]
     counted = np.where(np.arange(bins) < sooner, SOONER * share, share)
     came = paths.rates.T * bin_s
     weighed = came * paths.weights * counted[:, None]
-    more = came[:, :, None] - served[:, None, :] * bin_s
-    queue = np.full(more.shape[1:], float(queued))
+    more = came - served[:, :, None] * bin_s  # by count, bin and path: the last is the longest, and so the quickest
+    queue = np.full((len(counts), len(paths.weights)), float(queued))
     late = np.empty(more.shape, dtype=np.bool_)
     for i in range(bins):
-        queue += more[i]
+        queue += more[:, i]
         np.maximum(queue, 0.0, out=queue)
-        np.greater(queue, limits[i], out=late[i])
-    lateness = weighed.ravel() @ late.reshape(-1, len(counts)).astype(np.float64)
-    worth: Floats = (price.lateness * lateness + LEFT * (paths.weights @ queue)) / supply.rate
+        np.greater(queue, limits[:, i], out=late[:, i])
+    lateness = late.reshape(len(counts), -1).astype(np.float64) @ weighed.ravel()
+    worth: Floats = (price.lateness * lateness + LEFT * (queue @ paths.weights)) / supply.rate
     return counts.astype(np.float64) * (price.rent_bins * bin_s), worth
 
 
 def _capacity(supply: Supply, bins: int, bin_s: float, counts: NDArray[np.int_]) -> Floats:
-    """Requests per second that each count serves in each bin: those ready, and those that become so."""
+    """Requests per second that each count (a row each) serves in each bin: those ready, and those that become so."""
     starting = len(supply.starting_s)
     # The share of each bin in which a replica serves that is ready in so many seconds; the last is one asked for now.
     ready_s = np.array([*supply.starting_s, supply.lead_s])[:, None]
@@ -120,5 +120,5 @@ def _capacity(supply: Supply, bins: int, bin_s: float, counts: NDArray[np.int_])
     kept = np.minimum(np.maximum(counts - supply.ready, 0), starting)
     new = np.maximum(counts - supply.ready - starting, 0)
     ready = np.minimum(counts, supply.ready)
-    serving: Floats = ready + reached[kept].T + shares[-1][:, None] * new
+    serving: Floats = ready[:, None] + reached[kept] + np.outer(new, shares[-1])
     return serving * supply.rate
