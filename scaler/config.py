@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
@@ -202,28 +203,40 @@ def _located(path: str, message: str) -> str:
 
 def _contradictions(service: Service) -> list[tuple[str, str]]:
     """What no single key shows to be wrong: (path below the service, sentence)."""
-    found = []
+    return [*_of_counts(service), *_of_money(service), *_of_places(service), *_of_signals(service)]
+
+
+def _of_counts(service: Service) -> Iterator[tuple[str, str]]:
     bounds = service.replicas
     for key, given in ((".replicas", bounds), (".shadow.replicas", service.shadow and service.shadow.replicas)):
         if given and given.min > given.max:
-            found.append((key, f"min {given.min} is above max {given.max}"))
+            yield key, f"min {given.min} is above max {given.max}"
     if service.rollout.surge == 0 and bounds.max == 1:
-        found.append(
-            (".rollout.surge", "with surge 0 and max 1 a rollout could never replace the only replica; say surge: 1")
+        yield ".rollout.surge", "with surge 0 and max 1 a rollout could never replace the only replica; say surge: 1"
+
+
+def _of_money(service: Service) -> Iterator[tuple[str, str]]:
+    budget = service.budget
+    if budget and (budget.daily or budget.monthly) and budget.replica_hour is None and service.template is None:
+        yield (
+            ".budget",
+            "without a template nobody knows what a replica costs, and no limit would hold; add replica_hour, the "
+            "price of one replica for an hour, or name the template",
         )
+
+
+def _of_places(service: Service) -> Iterator[tuple[str, str]]:
     for i, region in enumerate(service.regions):
         if not REGION_NAME.fullmatch(region):
-            found.append(
-                (
-                    f".regions[{i}]",
-                    f"{region!r} is no Azure region name; write it like `westeurope`, or `westeurope@second`",
-                )
-            )
+            what = f"{region!r} is no Azure region name; write it like `westeurope`, or `westeurope@second`"
+            yield f".regions[{i}]", what
     for key, kind in (("pool", POOL_ID), ("profile", PROFILE_ID)):
         if service.standby_pool and not kind.fullmatch(given := getattr(service.standby_pool, key)):
             expected = kind.pattern.rpartition("/providers/")[2].removesuffix("/[^/]+")
-            found.append((f".standby_pool.{key}", f"{given!r} is no resource id of a {expected}"))
+            yield f".standby_pool.{key}", f"{given!r} is no resource id of a {expected}"
+
+
+def _of_signals(service: Service) -> Iterator[tuple[str, str]]:
     for i, signal in enumerate(service.signals):
         if sum(s is not None for s in (signal.storage_queue, signal.log_query, signal.metric)) != 1:
-            found.append((f".signals[{i}]", "expected exactly one of storage_queue, log_query, metric"))
-    return found
+            yield f".signals[{i}]", "expected exactly one of storage_queue, log_query, metric"

@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from scaler.foresight import trials
-from scaler.foresight.forecast import Paths, paths
+from scaler.foresight.forecast import PRIOR_BINS, Paths, paths
 from scaler.foresight.history import History, record
 from scaler.foresight.idle import worth_keeping
 from scaler.foresight.leadtime import asked_after, mean_start_s
@@ -28,14 +28,15 @@ LONGEST_BIN_S = 15.0
 SHORTEST_BIN_S = 1.0
 BINS_AFTER = 4  # the paths end so many bins after a replica asked for now is ready
 START_MARGIN = 1.1
-MISTRUST_STARTS = 6.7  # for so many starts after the first tick the count found then is not undercut
+MISTRUST_STARTS = 6.7  # for so many starts after the first tick nothing is given up: too little was seen
 FLOOR_REPLICAS = 0.5  # arrivals that keep less of one replica busy are noise
 LONG_REQUEST_S = 2.0  # requests at least as long count one by one: the floor is a whole replica
 
 
 class Ahead(Struct, frozen=True, kw_only=True):
-    """What foresight remembers: past arrivals, when the starting replicas were asked for, the first tick, and how each
-    rule has done; ``arrivals`` are those since the last step of the trials."""
+    """What foresight remembers: past arrivals, when the starting replicas were asked for, the first tick, the most that
+    ran at it or was found worth its rent soon after, and how each rule has done; ``arrivals`` are those since the last
+    step of the trials."""
 
     history: History
     asked_at: tuple[float, ...] = ()
@@ -108,12 +109,13 @@ def look(ahead: Ahead, seen: Observation, terms: Terms, starts_s: tuple[float, .
         return None
     choice = _choice(ahead, seen, terms, coming, start_s)
     because = _words(choice, bins * ahead.history.bin_s)
+    ahead = _not_undercut(ahead, seen, terms, choice.count)
     case = _case(ahead, seen, terms, choice.count, coming.level, start_s)
     found = [Proposal(signal="forecast", count=choice.count, because=because)]
     if (jam := _jam(seen, case)) is not None:
         found.append(jam)
     if case.least:
-        because = f"{ahead.first_count} ran when the first look was taken, too little was seen to undercut that"
+        because = f"{case.least} ran or were worth it in the first minutes; too little was seen to undercut that"
         found.append(Proposal(signal="first_look", count=case.least, because=because))
     if choice.count == 0 and (kept := _last(ahead, seen, terms, start_s)) is not None:
         found.append(kept)
@@ -140,13 +142,24 @@ def _choice(ahead: Ahead, seen: Observation, terms: Terms, coming: Paths, start_
     return choose(coming, supply, price, seen.queued or 0.0, bin_s, terms.most)
 
 
-def _case(ahead: Ahead, seen: Observation, terms: Terms, wanted: int, level: float, start_s: float) -> Case:
+def _learns(ahead: Ahead, seen: Observation, terms: Terms) -> bool:
+    """Whether the first look is too near to give anything up: until nothing is guessed any more, at the least."""
     since_s = seen.at - (seen.at if ahead.first_at is None else ahead.first_at)
-    mistrusts = since_s < MISTRUST_STARTS * terms.expected_start_s
+    return since_s < max(MISTRUST_STARTS * terms.expected_start_s, (PRIOR_BINS + 1) * ahead.history.bin_s)
+
+
+def _not_undercut(ahead: Ahead, seen: Observation, terms: Terms, wanted: int) -> Ahead:
+    """What is wanted while guesses fade stays until they are gone: their fading is no fall of demand."""
+    if wanted <= ahead.first_count or not _learns(ahead, seen, terms):
+        return ahead
+    return replace(ahead, first_count=wanted)
+
+
+def _case(ahead: Ahead, seen: Observation, terms: Terms, wanted: int, level: float, start_s: float) -> Case:
     return Case(
         arrivals=ahead.arrivals,
         wanted=wanted,
-        least=min(ahead.first_count, terms.most) if mistrusts else 0,
+        least=min(ahead.first_count, terms.most) if _learns(ahead, seen, terms) else 0,
         level=level,
         rate=terms.rate,
         concurrency=terms.concurrency,

@@ -11,7 +11,7 @@ estimate from the newest bin, with the mean of the last twenty as what was expec
 *Correction.* No past moment is quite like now. A ridge regression of what followed on the shape, fitted on the same
 record and slowly forgetting, moves each path by what the difference between its moment's shape and today's means.
 
-*Prior.* Before a record exists there are only guesses: four ramps, whose weight fades as evidence comes in.
+*Prior.* Before a record exists there are only guesses: four ramps, whose weight fades to nothing as evidence comes in.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SHAPE_WEIGHTS = np.array(
 RANK_SOFTNESS = 30.0  # the analog of rank r weighs 1 / (this + r)
 PRIOR_RAMPS = ((1.0, 0.5), (1.25, 0.3), (1.6, 0.15), (2.5, 0.05))  # (factor at the end, weight)
 PRIOR_SHARE = 0.3
-PRIOR_FADE_BINS = 48.0
+PRIOR_BINS = 40  # of the record, after which nothing is guessed any more
 RIDGE = 3.0
 STEEPEST = 1.0  # slopes count up to a factor of e
 FARTHEST = 1.0  # so far, as a logarithm, the correction may move a path
@@ -90,7 +90,7 @@ def paths(history: History, bins: int, floor: float) -> Paths | None:
     newest = float(_estimates(known, history.bin_s)[0])
     followed, weights = _analogs(_past(history, bins, floor), shape, newest, bins, floor)
     seen = len(history.blocks) * BLOCK_BINS + len(history.tail) // 4
-    share = PRIOR_SHARE / (1.0 + seen / PRIOR_FADE_BINS) if len(weights) else 1.0
+    share = PRIOR_SHARE * max(0.0, 1.0 - seen / PRIOR_BINS) if len(weights) else 1.0
     ramps = newest * (1.0 + np.outer([end - 1.0 for end, _ in PRIOR_RAMPS], np.arange(1, bins + 1) / bins))
     prior = np.array([weight for _, weight in PRIOR_RAMPS])
     weights = np.concatenate([weights * (1.0 - share), prior * share])

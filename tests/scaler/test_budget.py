@@ -323,7 +323,7 @@ def test_quota_beats_the_budget() -> None:
 
 
 def test_without_a_price_nothing_is_capped_and_what_was_spent_is_kept() -> None:
-    rules = policy(budget={"daily": 1.0})
+    rules = policy(budget={"currency": "CHF"})
     assert rules.prices is None
     spend = spent([("2026-11-23T10:00:00", 1)])
     decision, after = decide(rules, State(spend=spend), seen(spend.at + 60, ready=1, in_flight=4.0))

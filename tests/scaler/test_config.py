@@ -46,6 +46,11 @@ def test_a_good_file_gives_typed_values_and_defaults() -> None:
             "f.yaml: services.iris.rollout.surge: with surge 0 and max 1",
         ),
         (
+            "services: {iris: {budget: {monthly: 200}}}",
+            "f.yaml: services.iris.budget: without a template nobody knows what a replica costs",
+        ),
+        ("services: {iris: {budget: {daily: 20}}}", "f.yaml: services.iris.budget: without a template"),
+        (
             "services: {iris: {standby_pool: {pool: here, profile: there}}}",
             "f.yaml: services.iris.standby_pool.pool: 'here' is no resource id of a Microsoft.StandbyPool",
         ),
@@ -55,3 +60,8 @@ def test_what_is_wrong_is_said_with_file_path_and_expectation(text: str, says: s
     with pytest.raises(BadSetting) as caught:
         load(text, "f.yaml")
     assert str(caught.value).startswith(says)
+
+
+@pytest.mark.parametrize("budget", ["{monthly: 200, replica_hour: 0.5}", "{currency: CHF}"])
+def test_a_limit_with_a_price_and_a_price_without_a_limit_need_no_template(budget: str) -> None:
+    assert load(f"services: {{iris: {{budget: {budget}}}}}", "f.yaml").services["iris"].budget is not None
