@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -26,16 +24,14 @@ from scaler.memory import (
     Backoff,
     Memory,
     conditions,
-    new_blocks,
     next_backoff,
     room,
     told_of,
     waits,
-    without_blocks,
 )
-from scaler.model import Condition, Decision, Group, Observation, Phase, Replica
+from scaler.model import Condition, Decision, Group, Observation, Replica
 from scaler.past import pack_newest
-from scaler.ports import Calls, Changes, DecisionRow, RolloutRow, ServiceRow, Stored
+from scaler.ports import Calls, Stored
 from scaler.rollout import Rollout
 from scaler.shadow import decide_beside
 from scaler.starts import Start
@@ -45,6 +41,7 @@ from scaler.tick.act import Actor, Making, act
 from scaler.tick.looking import Shared
 from scaler.tick.managed import Managed, World
 from scaler.tick.recalled import recalled
+from scaler.tick.rows import Outcome, to_record, to_save
 from scaler.tick.ticked import Stretch, Ticked
 
 SIGHT_S = 120.0  # what was seen is acted on within this, or not at all: a tick that took longer has slept
@@ -185,21 +182,29 @@ class ServiceTick:
         with self._stretch("save"):
             if self._present() - self.now > SIGHT_S:
                 raise Unavailable(f"what it saw is older than {SIGHT_S:.0f} s")
-            await self._save(after, fleet, planned, version, rolled)
+            outcome = Outcome(
+                memory=after,
+                fleet=fleet,
+                planned=planned,
+                version=version,
+                rolled=rolled,
+                shadow=shadow[0] if shadow else None,
+            )
+            await self._save(outcome)
         if self.world.courier is not None:
             self.world.courier.send(self.managed.name, after.outbox)
         with self._stretch("act"):
             actor = Actor(self._making(backoff), self.world, self._present())
-            outcomes = await act(planned.actions, self.stored.replicas, actor)
+            acted = await act(planned.actions, self.stored.replicas, actor)
         with self._stretch("record"):
-            await self._record(state, after, shadow[0] if shadow else None, planned, outcomes)
+            await self._record(state, outcome, acted)
             if memory is not None:
                 await pack_newest(self.world.store, self.managed.name, memory.at, self.now)
         return TickReport(
             service=self.managed.name,
             outcome="saved",
             decision=decision,
-            actions=tuple(outcomes),
+            actions=tuple(acted),
             left=len(self.stored.replicas),
         )
 
@@ -353,89 +358,31 @@ class ServiceTick:
         outbox = told_of(self.managed.name, before, after, self.cause, courier.delivered()) if courier else ()
         return replace(after, tally=added(before.tally if before else None, ended), outbox=outbox)
 
-    async def _save(
-        self, memory: Memory, fleet: observe.Fleet, planned: plan.Plan, version: int, rolled: Rollout | None
-    ) -> None:
-        before = {r.name: r for r in self.stored.replicas}
-        changed = endpoints(self.stored.replicas) != endpoints(planned.replicas)
-        current = self.stored.row.endpoints_version if self.stored.row else 0
-        decision = memory.decision
-        assert decision is not None
-        row = ServiceRow(
-            memory=msgspec.msgpack.encode(replace(memory, state=without_blocks(memory.state))),
-            endpoints_version=version if changed else current,
-            off=decision.off,
-            opens_at=decision.opens_at,
-            wakes=decision.wakes,
-            hold_limit_s=self.managed.service.hold_limit_s,
-            at=self.now,
-            desired=decision.desired,
-            because=decision.because,
-        )
-        rows = planned.replicas if changed else [_never_listed(r, version, current) for r in planned.replicas]
-        written = tuple(r for r in rows if before.get(r.name) != r)
-        removed = tuple(before[r.name] for r in (*fleet.removed, *planned.removed) if r.name in before)
-        changes = Changes(
-            written=written,
-            removed=removed,
-            rollout=self._changed(rolled),
-            blocks=new_blocks(self.memory.state if self.memory else None, memory.state),
-        )
+    async def _save(self, outcome: Outcome) -> None:
+        row, changes = to_save(self.stored, self.memory, outcome, self.managed.service.hold_limit_s)
         counted = self.calls.outcomes()
         self.stored = await self.world.store.save(self.stored, row, changes)
         self.owed.clear()  # these are in the tally now, with those of this tick so far
         self.owed.subtract(counted)
 
-    def _changed(self, rolled: Rollout | None) -> RolloutRow | None:
-        """The rollout's row where it is to be written anew."""
-        if rolled is None:
-            return None
-        data, before = msgspec.msgpack.encode(rolled), self.stored.rollout
-        if before is not None and before.data == data:
-            return None
-        return RolloutRow(data=data, etag=before.etag if before else "")
-
     # -- record
 
-    async def _record(
-        self, state: State, after: Memory, shadow: Decision | None, planned: plan.Plan, outcomes: Sequence[str]
-    ) -> None:
-        decision = after.decision
-        assert decision is not None
-        counts = {p.value: sum(r.phase is p for r in planned.replicas) for p in Phase}
-        row = DecisionRow(
-            service=self.managed.name,
-            at=self.now,
+    async def _record(self, state: State, outcome: Outcome, acted: Sequence[str]) -> None:
+        row = to_record(
+            self.managed,
+            state,
+            outcome,
             tick=self.world.mint("tick"),
             cause=self.cause,
-            desired=decision.desired,
-            limited_by=decision.limited_by,
-            because=decision.because,
-            decision=msgspec.msgpack.encode(decision),
-            observation=msgspec.msgpack.encode(after.observation),
-            state_before=msgspec.msgpack.encode(without_blocks(state)),
-            policy=msgspec.msgpack.encode(self.managed.policy),
-            shadow=msgspec.msgpack.encode(shadow) if shadow else b"",
-            actions=json.dumps(list(outcomes)),
-            replicas=json.dumps(counts),
+            actions=acted,
             seconds=round(self.world.stopwatch() - self.started, 4),
-            calls=json.dumps({**self.calls.counts(), "table": self.calls.counts().get("table", 0) + 1}),
+            calls=self.calls.counts(),
         )
         try:
             await self.world.store.record(row)
         except Unavailable as error:
             told = {"service": self.managed.name, "error": str(error)}
             log.warning("a decision was made and acted on, but not recorded", extra=told)
-
-
-def _never_listed(replica: Replica, version: int, current: int) -> Replica:
-    """What became ready and was to leave within one tick was in no list: every list there is does without it."""
-    return replace(replica, drain_version=current) if replica.drain_version == version else replica
-
-
-def endpoints(replicas: Sequence[Replica]) -> set[tuple[str, str, int]]:
-    """What the front may send to."""
-    return {(r.name, r.address, r.port) for r in replicas if r.phase is Phase.READY and r.address}
 
 
 def _addressed(replica: Replica, own: Mapping[str, Group] | None) -> Replica:
