@@ -41,6 +41,7 @@ class Backoff(Struct, frozen=True, kw_only=True):
     failures: int
     because: str
     code: str = ""  # of the last failure
+    retry_at: float = 0.0  # what Azure asked to be waited for: no start that succeeds meanwhile ends that
 
 
 class Memory(Struct, frozen=True, kw_only=True):
@@ -127,16 +128,24 @@ def next_backoff(before: Mapping[str, Backoff], fleet: observe.Fleet, now: float
     # A wait that ends later than any can was written by a clock that was ahead.
     after = {k: b for k, b in before.items() if now - BACKOFF_LONGEST_S < b.until <= now + observe.RETRY_LONGEST_S}
     started = [r for r in fleet.replicas if r.phase is Phase.READY and r.ready_at == now]
-    for key in {key for r in started for key in (r.region, r.template)}:
-        after.pop(key, None)
+    for key in {key for r in started for key in (r.region, r.template)} & after.keys():
+        asked = after.pop(key)
+        if asked.retry_at > now:
+            after[key] = replace(asked, until=asked.retry_at, failures=0)
     for replica in fleet.failures:
         if replica.ready_at is not None:
             continue  # it served once: neither its template nor its region is to blame
         key = POOL if replica.failure == POOL_FAILURE else _blamed(replica)
         failures = after[key].failures + 1 if key in after else 1
         wait = min(BACKOFF_LONGEST_S, BACKOFF_FIRST_S * 2 ** (failures - 1))
-        until = max(now + wait, replica.retry_at or 0.0)
-        after[key] = Backoff(until=until, failures=failures, because=replica.because, code=replica.failure or "")
+        retry_at = max(replica.retry_at or 0.0, after[key].retry_at if key in after else 0.0)
+        after[key] = Backoff(
+            until=max(now + wait, retry_at),
+            failures=failures,
+            because=replica.because,
+            code=replica.failure or "",
+            retry_at=retry_at,
+        )
     return after
 
 

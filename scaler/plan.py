@@ -1,7 +1,8 @@
 """Desired against seen: which rows to write, which replicas to create, drain, take back and delete. Pure.
 
-What may happen to a row here: (no row) → intended, intended → (no row), starting → deleting, ready ↔ draining,
-draining → deleting. A group is asked for only under a row that says so, and no row is left when its group is gone.
+What may happen to a row here: (no row) → intended, intended → (no row), creating → deleting once its PUT is not on its
+way any more, starting → deleting, ready ↔ draining, draining → deleting. A group is asked for only under a row that
+says so, and no row is left when its group is gone.
 """
 
 from __future__ import annotations
@@ -71,11 +72,14 @@ def plan(
     rows = {r.name: _leaving(r, version, sight.planned_at) for r in replicas}
     removed: list[Replica] = []
     rolling = any(_is_old(r, rules) for r in rows.values() if r.phase in ACTIVE)
+    still_to_go = 0
     for replica in _surplus(desired, list(rows.values()), sight, rules, rolling=rolling):
         match replica.phase:
             case Phase.INTENDED:
                 removed.append(rows.pop(replica.name))
-            case Phase.READY:
+            case Phase.CREATING if sight.planned_at - replica.phase_at < TURN_S:
+                still_to_go += 1  # its PUT may be on its way: a DELETE that came first would end the row, not the group
+            case Phase.READY | Phase.STARTING if _has_served(replica):
                 rows[replica.name] = _to(replica, Phase.DRAINING, sight.planned_at, "scale-in", drain_version=version)
             case _:
                 rows[replica.name] = _to(replica, Phase.DELETING, sight.planned_at, "no longer needed")
@@ -84,7 +88,7 @@ def plan(
         rows[replica.name] = _to(replica, Phase.READY, sight.planned_at, "", **NOT_DRAINING)
         wanted.remove(replica.template)
     room = _room(len(rows), rules, rolling=rolling)
-    for template in [t for t in wanted if t in rules.makeable][:room]:
+    for template in [t for t in wanted if t in rules.makeable][still_to_go:][:room]:
         fresh = _intent(mint(), sight.planned_at, rules, template)
         rows[fresh.name] = fresh
     after = [_drained(r, sight, rules) for r in rows.values()]
@@ -101,6 +105,11 @@ def _leaving(replica: Replica, version: int, at: float) -> Replica:
     """A row that was found to drain, rather than told to, leaves the endpoint list with this save."""
     found = replica.phase is Phase.DRAINING and replica.drain_version is None
     return replace(replica, drain_version=version, phase_at=at) if found else replica
+
+
+def _has_served(replica: Replica) -> bool:
+    """Whether the front may send to it: one that starts again after it was ready may be on its list yet."""
+    return replica.phase is Phase.READY or replica.ready_at is not None
 
 
 def _is_old(replica: Replica, rules: Rules) -> bool:
@@ -251,6 +260,7 @@ def _drained(replica: Replica, sight: Sight, rules: Rules) -> Replica:
     since = _drains_since(replica, sight)
     stats = sight.stats.get(replica.name)
     quiet = stats is not None and stats.phase == "draining" and stats.in_flight == 0 and stats.queued == 0
+    quiet = quiet and _is_unlisted(replica, sight)  # a front that still has it may send to it at any moment
     if quiet and replica.idle_arrivals != stats.arrivals_total:  # type: ignore[union-attr]
         replica = replace(replica, idle_since=sight.planned_at, idle_arrivals=stats.arrivals_total)  # type: ignore[union-attr]
     elif stats is not None and not quiet:
@@ -296,9 +306,11 @@ def _actions(replica: Replica, sight: Sight, rules: Rules) -> list[Action]:
 
 def _has_left(replica: Replica, sight: Sight, rules: Rules) -> bool:
     """Whether the front no longer sends to it. With a front that fell silent, half the drain deadline is waited."""
+    return _is_unlisted(replica, sight) or sight.at - _drains_since(replica, sight) >= rules.drain_deadline_s / 2
+
+
+def _is_unlisted(replica: Replica, sight: Sight) -> bool:
+    """Whether the front said that it has the list without it."""
     if sight.front is None or replica.drain_version is None:
         return True
-    return (
-        sight.front.applied_version >= replica.drain_version
-        or sight.at - _drains_since(replica, sight) >= rules.drain_deadline_s / 2
-    )
+    return sight.front.applied_version >= replica.drain_version

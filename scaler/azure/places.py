@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from scaler.azure.container_groups import ContainerGroups
 from scaler.model import Group, GroupDetail
-from scaler.ports import GroupRequest, Usage
+from scaler.ports import Fleet, GroupRequest, Usage
 
 LISTS_AT_ONCE = 16
 
@@ -22,7 +21,7 @@ LISTS_AT_ONCE = 16
 class Places:
     """``ports.Fleet`` over one resource group for each place; the empty name is the one at home."""
 
-    def __init__(self, fleets: Mapping[str, ContainerGroups]) -> None:
+    def __init__(self, fleets: Mapping[str, Fleet]) -> None:
         self._fleets = fleets
         self._where: dict[str, str] = {}  # group → place, as last listed or created here
 
@@ -53,7 +52,7 @@ class Places:
         name, _, place = region.partition("@")
         return await self._fleets[place].usage(name)
 
-    def _homes(self, name: str) -> builtins.list[ContainerGroups]:
+    def _homes(self, name: str) -> builtins.list[Fleet]:
         """Where a group is; every place, where that is not known: an instance that listed nothing yet."""
         place = self._where.get(name)
         return [self._fleets[place]] if place is not None else builtins.list(self._fleets.values())

@@ -123,6 +123,21 @@ def test_a_wait_that_a_clock_ahead_of_ours_wrote_is_forgotten() -> None:
     assert memory.next_backoff(waits, fleet, NOW) == waits
 
 
+def test_a_wait_that_azure_asked_for_is_ended_by_no_start_that_succeeds_meanwhile() -> None:
+    own = Backoff(until=NOW + 600, failures=9, because="x", code="ServiceUnavailable")
+    asked = replace(own, retry_at=NOW + 120)
+    fleet = look(seen([replica("a", Phase.STARTING)], stats={"a": stats("a")}), LIMITS)
+    assert memory.next_backoff({"westeurope": own}, fleet, NOW) == {}
+    assert memory.next_backoff({"westeurope": asked}, fleet, NOW)["westeurope"].until == NOW + 120
+
+
+def test_a_further_failure_does_not_shorten_a_wait_that_azure_asked_for() -> None:
+    asked = Backoff(until=NOW + 120, failures=0, because="x", code="ServiceUnavailable", retry_at=NOW + 120)
+    gone = replica("a", Phase.DELETING, failure="ServiceUnavailable", ready_at=None)
+    fleet = look(seen([gone], groups={}, details={"a": None}), LIMITS)
+    assert memory.next_backoff({"westeurope": asked}, fleet, NOW)["westeurope"].until == NOW + 120
+
+
 def test_a_repair_is_said_while_it_lasts() -> None:
     assert set(shown(groups={"a": group("a", provisioning_state="Repairing")})) == {"repairing"}
 

@@ -3,6 +3,7 @@ from itertools import count
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from scaler.model import Create, Delete, Drain, Phase, Replica, Undrain
 from scaler.plan import TURN_S, Plan, Rules, Sight, plan
@@ -59,11 +60,41 @@ def test_the_least_busy_replica_goes_first_and_starting_ones_before_any() -> Non
     assert phases(planned(1, *rows, view=view)) == {"busy": "ready", "idle": "draining", "young": "deleting"}
 
 
+def test_who_served_and_starts_again_leaves_by_a_drain_for_the_front_may_know_it_still() -> None:
+    again = replica("a", P.STARTING, ready_at=NOW - 500)
+    adopted = replica("b", P.STARTING, intended_at=NOW, ready_at=NOW)
+    never = replica("c", P.STARTING)
+    assert phases(planned(0, again, adopted, never)) == {"a": "draining", "b": "draining", "c": "deleting"}
+
+
+def test_idle_counts_only_once_the_front_has_the_list_without_it() -> None:
+    row = replica("a", P.DRAINING, drain_version=7, phase_at=NOW - 30)
+    for applied, idle_since in ((6, None), (7, NOW)):
+        view = sight(stats("a", phase="draining"), front=front(applied_version=applied))
+        assert planned(0, row, view=view).replicas[0].idle_since == idle_since
+
+
 def test_an_intent_that_is_not_needed_goes_without_a_call() -> None:
     outcome = planned(0, replica("a", P.INTENDED))
     assert phases(outcome) == {}
     assert [r.name for r in outcome.removed] == ["a"]
     assert did(outcome) == []
+
+
+def test_who_may_still_be_asked_for_is_not_given_up_lest_the_delete_overtake_the_put() -> None:
+    young = replica("a", P.CREATING, phase_at=NOW - TURN_S + 1)
+    old = replica("b", P.CREATING, phase_at=NOW - TURN_S)
+    outcome = planned(0, young, old)
+    assert phases(outcome) == {"a": "creating", "b": "deleting"}
+    assert did(outcome) == [("Delete", "b")]
+
+
+def test_who_cannot_be_given_up_yet_takes_the_place_of_who_is_wanted() -> None:
+    rows = [replica("a", template="t0"), replica("b", P.CREATING, template="t-", phase_at=NOW - 1)]
+    by = rules(template="t1", proven=False, fallback="t0", makeable={"t0": 80, "t1": 80}, surge=1)
+    assert phases(planned(1, *rows, by=by)) == {"a": "ready", "b": "creating"}
+    given_up = replace(rows[1], phase_at=NOW - TURN_S)
+    assert phases(planned(1, rows[0], given_up, by=by)) == {"a": "ready", "b": "deleting", "new-0": "intended"}
 
 
 def test_an_intent_is_left_to_the_tick_that_wrote_it_until_its_turn_is_over() -> None:

@@ -8,7 +8,8 @@ weather     how bad a seed's day is: which faults it knows, and how often
 azure       what Azure and strangers do to container groups
 traffic     the front: requests, endpoints applied late, what is held at zero
 operators   pins, other settings, other templates, services taken away
-checks      what must hold always, and what must hold in the end
+record      what a tick went by and was answered
+checks      what must hold always, at each call and save; counts judges one save, patience the waits
 history     all of it together: ``run(seed)``
-planted     faults put in on purpose, each of which a seed catches
+planting    how a fault is put in; planted_acting and planted_seeing hold them, planted finds seeds that catch them
 """

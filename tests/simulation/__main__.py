@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tests.simulation.history import SETTLE_TICKS, SHOWN, Outcome, brief, run
+from tests.simulation.planted import FAULTS, catch, row
 
 
 def main(words: list[str]) -> int:
@@ -23,8 +24,11 @@ def main(words: list[str]) -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed (default %(default)s)")
     parser.add_argument("--seed", type=int, help="one history only, with its whole trace")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument("--planted", action="store_true", help="the table of planted faults, with the seeds that catch")
     options = parser.parse_args(words)
     console = Console(highlight=False)
+    if options.planted:
+        return _table(options.jobs)
     if options.seed is not None:
         return _tell(run(options.seed), console)
     return _many(range(options.first, options.first + options.seeds), options.jobs, console)
@@ -61,6 +65,17 @@ def _many(seeds: range, jobs: int, console: Console) -> int:
         return 1
     console.print(f"All {len(seeds)} histories held.")
     return 0
+
+
+def _table(jobs: int) -> int:
+    """The table of docs/simulation.md, as it should be; 1 when a fault was not caught."""
+    with get_context("spawn").Pool(jobs) as pool:
+        rows = []
+        for name, seeds, promise in pool.imap(catch, range(len(FAULTS)), chunksize=1):
+            print(f"{name}: {seeds or 'not caught'} {promise}", file=sys.stderr, flush=True)
+            rows.append(seeds)
+    print("\n".join(row(fault, seeds) for fault, seeds in zip(FAULTS, rows, strict=True)))
+    return 0 if all(rows) else 1
 
 
 def _outcomes(seeds: range, jobs: int) -> Iterator[Outcome]:

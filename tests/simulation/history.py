@@ -49,7 +49,7 @@ class History:
         self.checks = Checks(self)
         self.typical_s = self.random.choice((1.0, 4.0, 12.0))  # seconds of work in a request
         self.has_front = self.random.random() < 0.9
-        self.clocks_off_s = 0.0  # the furthest apart that clocks ever were
+        self.places = self.random.choice((("",), ("",), ("", "second")))  # resource groups, each with a list of its own
         self.azure = Azure(self)
         self.fronts: dict[str, Front] = {}
         self.operators = Operators(self)
@@ -166,11 +166,6 @@ class History:
     def _step_clock(self, instance: Instance, off_s: float) -> None:
         instance.clock_off_s = off_s
         self.timeline.tell(instance.name, f"clock is off by {off_s:.0f} s")
-        self._spread()
-
-    def _spread(self) -> None:
-        offsets = [i.clock_off_s for i in self.instances] or [0.0]
-        self.clocks_off_s = max(self.clocks_off_s, max(offsets) - min(*offsets, 0.0))
 
     def _start(self) -> None:
         self._started += 1
@@ -178,7 +173,6 @@ class History:
         if self.weather.skews and not self.weather.calm:
             instance.clock_off_s = self.random.uniform(-3.0, 3.0)
         self.instances.append(instance)
-        self._spread()
 
     def _start_one_if_few(self) -> None:
         if not self._settling and len(self.instances) < 2:
@@ -223,12 +217,15 @@ class History:
             rows = {r.name: r for r in stored.replicas}
             unfit = [f"{r.name} {r.phase}" for r in stored.replicas if r.phase is not Phase.READY]
             unfit += [f"{r.name} old" for r in stored.replicas if r.template != self.operators.template.hash]
+            unfit += [f"{r.name} still drains" for r in stored.replicas if self.azure.is_draining(r.name)]
             groups = {h.name for h in self.azure.own(service)}
             listed = endpoints(stored, hold_limit_s=HOLD_LIMIT_S).ready
             if unfit or len(rows) != desired or groups != rows.keys():
                 return f"{service} wants {desired}, has {sorted(rows)} {unfit}, groups {sorted(groups)}"
             if set(listed) != set(self.front_of(service).applied):
                 return f"{service}: Envoy has another list than the table"
+            if self.front_of(service).is_idle and desired > self.operators.least(service):
+                return f"{service} wants {desired}, and nobody asks for any"
         return ""
 
 

@@ -6,19 +6,21 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from scaler.azure.places import Places
 from scaler.config import Config
 from scaler.decide import policy_of
 from scaler.template import Template
 from scaler.tick.managed import Managed, World
 from scaler.tick.scaler import Scaler, TickReport
-from tests.simulation.checks import RECORD, TickRecord
 from tests.simulation.loop import SteppedLoop
-from tests.simulation.wire import Wire, WiredFleet, WiredReplicas, WiredStore
+from tests.simulation.record import RECORD, TickRecord
+from tests.simulation.wire import DRAINS, Wire, WiredFleet, WiredReplicas, WiredStore
 
 if TYPE_CHECKING:
     from tests.simulation.history import History
 
 DEPLOYMENT = "d1"
+SLEEPS_BEFORE = ("", "", "save", "create", DRAINS)  # empty: any call
 
 
 class Instance:
@@ -31,11 +33,13 @@ class Instance:
         self.dead = False
         self.paused = False
         self.clock_off_s = 0.0  # how wrong its clock is
+        self._slept_s = 0.0
         self.ticks = 0
         self._inbox: list[Callable[[], None]] = []
         self._timers: list[Callable[[], None]] = []
         self._dies_in: int | None = None
         self._pauses_in: int | None = None
+        self._frozen = False  # it sleeps in the midst of a call
         self._pauses_before = ""  # a kind of call; empty: any, after as many as that
         wire = Wire(self, history)
         self.scaler = Scaler(
@@ -43,7 +47,7 @@ class Instance:
             [_managed(name, config, template) for name in config.services],
             World(
                 store=WiredStore(wire, self, history),
-                fleet=WiredFleet(wire, history),
+                fleet=Places({place: WiredFleet(wire, history, place) for place in history.places}),
                 replicas=WiredReplicas(wire, history),
                 mint=history.world.mint,
                 stopwatch=lambda: history.timeline.now,
@@ -56,6 +60,11 @@ class Instance:
     def clock(self) -> float:
         return self._timeline.now + self.clock_off_s
 
+    @property
+    def awake_s(self) -> float:
+        """Goes on while it is awake."""
+        return self._timeline.now - self._slept_s
+
     def tick(self, cause: str, only: str | None = None) -> None:
         """Begin a tick; it goes on as its calls are answered."""
         if self.dead or self.paused or (only is not None and only not in self.config.services):
@@ -64,14 +73,22 @@ class Instance:
         if weather.turns(weather.crash):
             self._dies_in = random.randint(1, 14)
         if weather.turns(weather.pause):
-            self._pauses_in, self._pauses_before = random.randint(1, 14), random.choice(("", "", "save", "create"))
+            self._pauses_in, self._pauses_before = random.randint(1, 14), random.choice(SLEEPS_BEFORE)
         self.ticks += 1
         self._timeline.tell(self.name, "tick", cause, only or "", f"{self.clock_off_s:+.0f} s" * bool(self.clock_off_s))
         self.loop.create_task(self._tick(self.clock, cause, only))
         self._run()
 
     async def _tick(self, now: float, cause: str, only: str | None) -> None:
-        RECORD.set(TickRecord(began_at=self._timeline.now))
+        places = self._history.places
+        record = TickRecord(
+            began_at=self._timeline.now,
+            off_s=self.clock_off_s,
+            config=self.config,
+            places=places,
+            shared_at=self.awake_s,
+        )
+        RECORD.set(record)
         try:
             reports = await self.scaler.tick(now, cause=cause, only=only)
         except asyncio.CancelledError:
@@ -96,7 +113,22 @@ class Instance:
             self._pauses_in = 0 if self._pauses_before else self._pauses_in - 1
             if self._pauses_in == 0:
                 self._pause(f"before {kind} {about}")
-                await asyncio.sleep(0)
+                if self._timeline.random.random() < 0.5:
+                    await self._slept()
+                else:
+                    self._frozen = True
+
+    async def frozen(self) -> None:
+        """It was stopped in the midst of what it did, and goes on there before any time limit has a say."""
+        if self._frozen:
+            self._frozen = False
+            await asyncio.sleep(0)
+
+    async def _slept(self) -> None:
+        """It was stopped while it waited: what is due by then comes first."""
+        woken = self.loop.create_future()
+        self._inbox.append(lambda: None if woken.done() else woken.set_result(None))
+        await woken
 
     def deliver(self, act: Callable[[], None]) -> None:
         """Something comes back to this instance: now, or when it wakes, or never."""
@@ -125,6 +157,7 @@ class Instance:
         self._timeline.tell(self.name, f"sleeps {seconds:.0f} s", why)
         self._pauses_in = None
         self.paused = self.loop.stopped = True
+        self._slept_s += seconds
         self._timeline.after(seconds, self._wake)
 
     def _wake(self) -> None:

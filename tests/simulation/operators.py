@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import cache
+from math import inf
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from scaler.config import Bounds, Config, RolloutText, ScaleIn, Service, Start, Target
+from scaler.config import (
+    Bounds,
+    Budget,
+    Config,
+    RolloutText,
+    Rule,
+    ScaleIn,
+    ScheduleText,
+    Service,
+    StandbyPool,
+    Start,
+    Target,
+)
 from scaler.model import Pin
 from scaler.template import Template
 from tests.simulation.azure import BAD_IMAGE
@@ -27,6 +41,15 @@ properties:
   ipAddress: {type: Public, ports: [{port: 8000}]}
 """
 REGIONS = ["westeurope", "northeurope"]
+_OWN = "/subscriptions/s/resourceGroups/g/providers"
+POOL = StandbyPool(
+    pool=f"{_OWN}/Microsoft.StandbyPool/standbyContainerGroupPools/p",
+    profile=f"{_OWN}/Microsoft.ContainerInstance/containerGroupProfiles/f",
+)
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S")
 
 
 @cache
@@ -51,7 +74,7 @@ class Operators:
         least, most = random.choice((0, 0, 1, 2)), random.choice((1, 2, 3, 4, 6))
         most = max(least, most)
         return Service(
-            regions=REGIONS[: random.choice((1, 2))],
+            regions=self._regions(),
             replicas=Bounds(min=least, max=most),
             target=Target(concurrency=random.choice((1.0, 2.0))),
             scale_in=ScaleIn(
@@ -61,17 +84,57 @@ class Operators:
             rollout=RolloutText(
                 surge=random.choice((0, 1, 1, 2)) if most > 1 else 1, gate_s=random.choice((1.0, 60.0))
             ),
+            forecast=random.random() < 0.5,
+            spares=random.random() < 0.3,
+            standby_pool=POOL if random.random() < 0.3 else None,
+            schedule=self._schedule(most),
+            budget=self._budget(),
         )
+
+    def _regions(self) -> list[str]:
+        """Of several places, a region may be tried in each."""
+        placed = [f"{region}@{place}".rstrip("@") for region in REGIONS for place in self._history.places]
+        return self._random.sample(placed, self._random.choice((1, 2)))
+
+    def _schedule(self, most: int) -> ScheduleText:
+        """Within the day that is lived: closed for a while, or a floor, or a cap; half of all services have none."""
+        random, rules = self._random, []
+        for rule in random.sample(
+            (Rule(off=True), Rule(off=True, wake=True), Rule(min=1), Rule(min=2), Rule(max=1)), 2
+        ):
+            if random.random() < 0.25:
+                start = self._timeline.began_at + random.uniform(60.0, 4000.0)
+                span = replace(rule, start=_clock(start), end=_clock(start + random.uniform(120.0, 1200.0)))
+                rules.append(replace(span, min=None if span.min is None else min(span.min, most)))
+        return ScheduleText(rules=rules)
+
+    def _budget(self) -> Budget | None:
+        """Some services have money for so many replica hours."""
+        if self._random.random() < 0.8:
+            return None
+        return Budget(daily=self._random.uniform(0.3, 3.0), replica_hour=1.0)
 
     def act(self) -> None:
         """One change, whichever."""
-        random, weights = self._random, (5, 4, 3, 3, 1, 1)
+        random, weights = self._random, (5, 4, 3, 3, 1, 2)
         change = random.choices((self._pin, self._unpin, self._roll, self._rebound, self._break, self._remove), weights)
         change[0]()
 
     def mend(self) -> None:
         """Before the end: an image that starts, and no more changes."""
         self._roll()
+
+    def least(self, service: str) -> float:
+        """What there is for a service that nobody uses, at most: its floors, those that are to come included. A
+        forecast may expect somebody."""
+        if service not in self.config.services:
+            return 0
+        terms, now = self.config.services[service], self._timeline.now
+        if terms.forecast:
+            return inf
+        pin = run_now(self._history.world.store.load(service)).pin
+        pinned = pin.min if pin and (pin.until is None or now < pin.until) else 0
+        return max(terms.replicas.min, pinned, *(rule.min or 0 for rule in terms.schedule.rules), 0)
 
     def _any(self) -> str:
         return self._random.choice(sorted(self.config.services))
@@ -84,11 +147,14 @@ class Operators:
         self._timeline.tell("operator", f"pins {name} to {pin.min}..{pin.max}")
         run_now(self._history.world.store.write_pin(name, pin, etag=None))
         self._history.wake(name)
+        if self._random.random() < 0.3:  # and has second thoughts
+            self._timeline.after(1.0 + 20.0 * self._random.random(), lambda: self._unpin(name))
 
-    def _unpin(self) -> None:
-        name = self._any()
+    def _unpin(self, name: str | None = None) -> None:
+        name = name or self._any()
         self._timeline.tell("operator", f"unpins {name}")
         run_now(self._history.world.store.remove_pin(name, etag=None))
+        self._history.wake(name)
 
     def _roll(self) -> None:
         self._images += 1
@@ -103,7 +169,8 @@ class Operators:
 
     def _rebound(self) -> None:
         name = self._any()
-        service = replace(self._service(), rollout=RolloutText())
+        before = self.config.services[name]
+        service = replace(self._service(), rollout=RolloutText(), budget=before.budget)
         self._timeline.tell("operator", f"deploys {name} with {service.replicas.min}..{service.replicas.max}")
         self._set({**self.config.services, name: service})
 

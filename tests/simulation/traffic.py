@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from scaler.front.endpoints import endpoints
 from scaler.model import Front as FrontRow
 from tests.simulation.timeline import run_now
-from tests.world import Server
+from tests.world import Held, Server
 
 if TYPE_CHECKING:
     from tests.simulation.history import History
 
 WAKE_EVERY_S = 5.0
 HOLD_LIMIT_S = 300.0
+LATE, ARRIVES_S = 0.1, 3.0  # the share of requests that take a while to the replica, and how long at most
 
 
 class Front:
@@ -64,12 +65,25 @@ class Front:
         held = [h for address, _ in self.applied if (h := self._history.azure.serving(address)) is not None]
         if not held:
             return False
-        server = min((h.server for h in held), key=_load)
+        chosen = min(held, key=_load)
+        if self._random.random() < LATE:
+            self._history.azure.on_the_way[chosen.name] += 1
+            self._timeline.after(ARRIVES_S * self._random.random(), lambda: self._arrive_late(chosen, seconds))
+        else:
+            self._arrive(chosen.server, seconds)
+        return True
+
+    def _arrive_late(self, held: Held, seconds: float) -> None:
+        """Chosen before, perhaps from a list that is no longer the newest."""
+        self._history.azure.on_the_way[held.name] -= 1
+        if not held.server.silent:
+            self._arrive(held.server, seconds)
+
+    def _arrive(self, server: Server, seconds: float) -> None:
         server.arrivals += 1
         server.in_flight += 1
         life = server.start_id
         self._timeline.after(seconds, lambda: self._done(server, life))
-        return True
 
     def _done(self, server: Server, life: str) -> None:
         if server.start_id == life:
@@ -102,6 +116,10 @@ class Front:
     @property
     def waiting(self) -> int:
         return len(self._waiting)
+
+    @property
+    def is_idle(self) -> bool:
+        return self.rate_rps == 0 and not self._waiting
 
     def write_row(self) -> None:
         """Discovery writes its row about once a second; so any load finds one just written, but for an outage."""
@@ -137,5 +155,5 @@ class Front:
         return self._timeline.now < self._history.weather.discovery_out_until
 
 
-def _load(server: Server) -> int:
-    return server.in_flight
+def _load(held: Held) -> int:
+    return held.server.in_flight

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 from scaler.errors import Unavailable
 from scaler.foresight.history import Block, Span
 from scaler.model import Front as FrontRow
-from scaler.model import Group, GroupDetail, Pin, Replica, Stats
+from scaler.model import Group, GroupDetail, Phase, Pin, Replica, Stats
 from scaler.ports import Changes, DecisionRow, DrawnRow, GroupRequest, RolloutRow, ServiceRow, Stored, Usage, outgoing
-from tests.simulation.checks import RECORD, TickRecord
+from tests.simulation.record import RECORD, TickRecord
 from tests.simulation.timeline import run_now
 from tests.simulation.weather import LIMITS_S, TABLE
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tests.simulation.instances import Instance
 
 T = TypeVar("T")
+DRAINS = "save that begins a drain"
 
 
 class Wire:
@@ -29,10 +30,15 @@ class Wire:
         self._instance, self._history = instance, history
         self._timeline = history.timeline
 
-    async def call(self, kind: str, effect: Callable[[], Awaitable[T]], about: str = "") -> T:
-        """The answer, or ``Unavailable`` when none came in time; the effect may then have happened, or be to come."""
-        self._history.checks.sent(kind, about)
-        await self._instance.step(kind, about)
+    async def call(self, kind: str, effect: Callable[[], Awaitable[T]], about: str = "", step: str = "") -> T:
+        """The answer, or ``Unavailable`` when none came in time; the effect may then have happened, or be to come.
+        ``step`` is what it is for its instance, where that is more than its kind."""
+        record = RECORD.get()
+        await self._instance.step(step or kind, about)
+        self._history.checks.sent(kind, about, record)
+        await self._instance.frozen()
+        service = _service_of(kind, about)
+        self._history.checks.waited(service, record.goes(service, self._instance.awake_s) if service else 0.0)
         fate = self._history.weather.fate(kind)
         answer: asyncio.Future[T] = self._instance.loop.create_future()
         trip_s = None if fate.there_s is None or fate.back_s is None else fate.there_s + fate.back_s
@@ -47,15 +53,16 @@ class Wire:
         if trip_s is None or trip_s > LIMITS_S[kind]:
             late = Unavailable(f"{kind}: no answer in time")
             self._timeline.after(LIMITS_S[kind], lambda: self._deliver(answer, None, late))
-        record = RECORD.get()
         try:
             with outgoing("table" if kind in TABLE else kind):
                 value = await answer
-        except Unavailable:
-            record.failed.append((kind, about))
+        except Unavailable as error:
+            record.failed.add((kind, about))
+            self._history.checks.refused(kind, about, error, record)
             raise
-        record.heard(kind, about, value)
-        self._history.checks.answered(kind, about)
+        finally:
+            record.comes(kind, service, self._instance.awake_s)
+        record.heard(kind, about, value, self._timeline.now)
         return value
 
     def _outcome(
@@ -101,7 +108,9 @@ class WiredStore:
 
     async def save(self, stored: Stored, row: ServiceRow, changes: Changes) -> Stored:
         record = RECORD.get()
-        return await self._wire.call("save", lambda: self._save(stored, row, changes, record), stored.service)
+        begun = any(r.phase is Phase.DRAINING and r.drain_since is None for r in changes.written)
+        step = DRAINS if begun else "save"
+        return await self._wire.call("save", lambda: self._save(stored, row, changes, record), stored.service, step)
 
     async def _save(self, stored: Stored, row: ServiceRow, changes: Changes, record: TickRecord) -> Stored:
         before = await self._store.load(stored.service)
@@ -160,22 +169,22 @@ class WiredStore:
 
 
 class WiredFleet:
-    """``ports.Fleet`` at the end of a wire."""
+    """``ports.Fleet`` of one place at the end of a wire."""
 
-    def __init__(self, wire: Wire, history: History) -> None:
-        self._wire, self._azure = wire, history.azure
+    def __init__(self, wire: Wire, history: History, place: str) -> None:
+        self._wire, self._azure, self._place = wire, history.azure, place
 
     async def list(self) -> Sequence[Group]:
-        return await self._wire.call("list", self._azure.list)
+        return await self._wire.call("list", lambda: self._azure.list(self._place), self._place)
 
     async def show(self, name: str) -> GroupDetail | None:
-        return await self._wire.call("show", lambda: self._azure.show(name), name)
+        return await self._wire.call("show", lambda: self._azure.show(name, self._place), name)
 
     async def create(self, request: GroupRequest) -> None:
         await self._wire.call("create", lambda: self._azure.create(request), request.name)
 
     async def delete(self, name: str) -> None:
-        await self._wire.call("delete", lambda: self._azure.delete(name), name)
+        await self._wire.call("delete", lambda: self._azure.delete(name, self._place), name)
 
     async def usage(self, region: str) -> Sequence[Usage]:
         return await self._wire.call("usage", lambda: self._azure.usage(region), region)
@@ -191,4 +200,12 @@ class WiredReplicas:
         return await self._wire.call("stats", lambda: self._azure.stats(replica), replica.name)
 
     async def drain(self, replica: Replica, *, draining: bool) -> None:
-        await self._wire.call("drain", lambda: self._azure.drain(replica, draining=draining), replica.name)
+        record = RECORD.get()
+        await self._wire.call("drain", lambda: self._azure.drain(replica, record, draining=draining), replica.name)
+
+
+def _service_of(kind: str, about: str) -> str:
+    """Whose call it is; empty for one that all share."""
+    if kind in ("list", "services", "usage"):
+        return ""
+    return about.rpartition("-")[0] or about

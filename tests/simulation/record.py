@@ -1,0 +1,73 @@
+"""What one tick went by and was answered: the checks judge it by what it could know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextvars import ContextVar
+
+from msgspec import Struct, field
+
+from scaler.config import Config
+from scaler.model import Front, Group, Pin, Stats
+from scaler.ports import Stored
+
+
+class TickRecord(Struct):
+    """``off_s`` is how wrong its clock is; it keeps the clock that it began with, for it reckons on by a stopwatch."""
+
+    began_at: float
+    off_s: float
+    config: Config
+    places: tuple[str, ...] = ("",)
+    pins: dict[str, Pin | None] = field(default_factory=dict)
+    fronts: dict[str, Front | None] = field(default_factory=dict)
+    lists: dict[str, Sequence[Group]] = field(default_factory=dict)  # by place
+    stats: dict[str, Stats] = field(default_factory=dict)
+    heard_at: dict[str, float] = field(default_factory=dict)  # replica → when it answered
+    failed: set[tuple[str, str]] = field(default_factory=set)
+    saved_at: dict[str, float] = field(default_factory=dict)  # by service
+    most: dict[str, int] = field(default_factory=dict)  # max and surge that it planned by, by service
+    out: dict[str, int] = field(default_factory=dict)  # calls under way, by service
+    waits_since: dict[str, float] = field(default_factory=dict)  # service → awake time when its last call ended
+    shared_at: float = 0.0  # awake time when the last of the calls ended that every service waits for: loads, lists
+
+    @property
+    def at(self) -> float:
+        """When it began, by its own clock."""
+        return self.began_at + self.off_s
+
+    @property
+    def listed(self) -> dict[str, Group] | None:
+        """What Azure has, by name; None where one of the lists failed."""
+        if len(self.lists) < len(self.places):
+            return None
+        return {g.name: g for groups in self.lists.values() for g in groups}
+
+    def goes(self, service: str, awake: float) -> float:
+        """A call of a service goes out; gives for how long none had, though every row and the lists were there."""
+        waited_s = 0.0
+        if not self.out.get(service) and service in self.waits_since:
+            waited_s = awake - max(self.waits_since[service], self.shared_at)
+        self.out[service] = self.out.get(service, 0) + 1
+        return waited_s
+
+    def comes(self, kind: str, service: str, awake: float) -> None:
+        """A call of a service ended, or one that all share (empty). The list has to be younger than every row."""
+        if not service or kind in ("load", "past"):
+            self.shared_at = awake
+        if service:
+            self.out[service] -= 1
+            self.waits_since[service] = awake
+
+    def heard(self, kind: str, about: str, value: object, now: float) -> None:
+        if kind == "list":
+            self.lists[about] = value  # type: ignore[assignment]
+        elif kind == "stats":
+            assert isinstance(value, Stats)
+            self.stats[about], self.heard_at[about] = value, now
+        elif kind == "load":
+            assert isinstance(value, Stored)
+            self.pins[about], self.fronts[about] = value.pin, value.front
+
+
+RECORD: ContextVar[TickRecord] = ContextVar("record")
