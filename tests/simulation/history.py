@@ -231,8 +231,13 @@ class History:
 
 def run(seed: int) -> Outcome:
     """The whole history of one seed; the same each time, in whatever process."""
-    logging.getLogger("scaler").setLevel(logging.CRITICAL)
-    return History(seed).run()
+    ours = logging.getLogger("scaler")
+    level = ours.level
+    ours.setLevel(logging.CRITICAL)  # what is logged of so many faults takes most of the time
+    try:
+        return History(seed).run()
+    finally:
+        ours.setLevel(level)  # others in this process may be looking
 
 
 def brief(seed: int) -> Outcome:
