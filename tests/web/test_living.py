@@ -15,8 +15,8 @@ import pytest
 
 from infra.local.demo.day import BUILT_IN_PEAK, MAX_REPLICAS, REPLICAS_AT_PEAK
 from infra.local.guards import AZURITE
-from infra.local.places import DEMO, LOCAL
-from tests.infra.local.running import BODY, START_LIMIT_S, Started, eventually
+from infra.local.places import DEMO
+from tests.infra.local.running import BODY, Started, brought_up, exports
 from tests.web.browsing import browser
 
 pytestmark = [
@@ -32,25 +32,14 @@ PATIENCE_MS = 90_000
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
-    running = Started(tmp_path_factory.mktemp("up"), "up")
-    try:
-        eventually(lambda: running.said("Ctrl-C ends everything"), START_LIMIT_S, "everything is up")
+    with brought_up(tmp_path_factory.mktemp("up")) as running:
         yield running
-    finally:
-        running.end()
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     with browser() as opened:
         yield opened
-
-
-def said_by_up() -> dict[str, str]:
-    """The addresses and keys that `make up` leaves for other programs."""
-    lines = (LOCAL / "env").read_text(encoding="utf-8").splitlines()
-    pairs = (line.removeprefix("export ").partition("=") for line in lines if "=" in line)
-    return {name: value.strip("'\"") for name, _, value in pairs}
 
 
 @contextmanager
@@ -106,7 +95,7 @@ READY = (
 
 def test_an_operator_sees_load_arrive_pins_sees_it_honoured_and_unpins(up: Started, chromium: Any) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python")
-    env = said_by_up()
+    env = exports()
     page = opened(chromium, env["AUTOSCALER_URL"], env["AUTOSCALER_KEY"], 1280, "light")
     before = page.get_attribute("#iris svg", "aria-label")
     with load(up, LOAD_PER_S) as codes:
@@ -148,7 +137,7 @@ def grave(answer: dict[str, Any]) -> list[tuple[str, list[Any]]]:
 
 
 def test_the_api_of_a_running_system_tells_what_the_picture_shows(up: Started) -> None:
-    env = said_by_up()
+    env = exports()
     request = urllib.request.Request(
         f"{env['AUTOSCALER_URL']}/api/services/iris/history?minutes=60&points=60",
         headers={"x-functions-key": env["AUTOSCALER_KEY"]},

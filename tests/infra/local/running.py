@@ -13,8 +13,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,11 +42,19 @@ EVERY_S, SENDERS = 0.1, 3
 BODY = json.dumps({"data": [[5.1, 3.5, 1.4, 0.2]]}).encode()
 
 
-def eventually(condition: Callable[[], bool], limit_s: float, what: str) -> None:
+def eventually(
+    condition: Callable[[], bool],
+    limit_s: float,
+    what: str,
+    *,
+    every_s: float = 0.1,
+    besides: Callable[[], str] = lambda: "",
+) -> None:
+    """Looks so often; ``besides`` says what else there is to know where it never comes."""
     deadline = time.monotonic() + limit_s
     while not condition():
-        assert time.monotonic() < deadline, f"not within {limit_s:.0f} s: {what}"
-        time.sleep(0.1)
+        assert time.monotonic() < deadline, f"not within {limit_s:.0f} s: {what}{besides()}"
+        time.sleep(every_s)
 
 
 class Started:
@@ -99,6 +107,17 @@ class Started:
         subprocess.run([sys.executable, "-m", "infra.local", "down"], cwd=ROOT, check=True, timeout=60)
 
 
+@contextmanager
+def brought_up(folder: Path, *words: str) -> Iterator[Started]:
+    """``python -m infra.local up …``, once everything is up; ended with the block."""
+    running = Started(folder, "up", *words)
+    try:
+        eventually(lambda: running.said("Ctrl-C ends everything"), START_LIMIT_S, "everything is up")
+        yield running
+    finally:
+        running.end()
+
+
 class Request(NamedTuple):
     """One request of a load: epoch seconds, and what was wrong with the answer; "" where nothing was."""
 
@@ -146,7 +165,7 @@ def deploy_file(folder: Path, image: str) -> None:
 
 def admin(path: str, body: object = None) -> dict[str, Any]:
     """What the admin API says; empty while it does not answer. With a body it is a PUT."""
-    here = _exports()
+    here = exports()
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{here['AUTOSCALER_URL']}/api/{path}", data, method="PUT" if data else "GET")
     request.add_header("x-functions-key", here["AUTOSCALER_KEY"])
@@ -160,7 +179,7 @@ def rollout() -> dict[str, Any]:
 
 def groups() -> dict[str, str] | None:
     """Address by name of the container groups in Azure's own list; None while Azure does not answer."""
-    here = _exports()
+    here = exports()
     token = urllib.request.Request(
         f"{here['IDENTITY_ENDPOINT']}?api-version=2019-08-01&resource=https://management.azure.com"
     )
@@ -177,10 +196,7 @@ def groups() -> dict[str, str] | None:
 
 def within(limit_s: float, condition: Callable[[], bool], what: str) -> None:
     """Looks once a second: more often would be a load of its own, and the API limits who asks too often."""
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {limit_s:.0f} s: {what}; {rollout()}; {groups()}"
-        time.sleep(1.0)
+    eventually(condition, limit_s, what, every_s=1.0, besides=lambda: f"; {rollout()}; {groups()}")
 
 
 def settled(image: str, replicas: int) -> bool:
@@ -192,7 +208,7 @@ def settled(image: str, replicas: int) -> bool:
     return alone and found["phase"] == "steady" and listed is not None and len(listed) == replicas
 
 
-def _exports() -> dict[str, str]:
+def exports() -> dict[str, str]:
     """What `make up` gives a person's shell."""
     return dict(re.findall(r"export (\w+)='(.*)'", (LOCAL / "env").read_text()))
 

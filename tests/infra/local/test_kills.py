@@ -17,11 +17,11 @@ import pytest
 
 from infra.local.guards import AZURITE
 from tests.infra.local.running import (
-    START_LIMIT_S,
     Load,
     Request,
     Started,
     admin,
+    brought_up,
     deploy_file,
     eventually,
     groups,
@@ -92,13 +92,9 @@ TITLE = "part       down for  requests lost down lost otherwise groups settled a
 def up(tmp_path: Path) -> Iterator[Started]:
     (tmp_path / "autoscaler.yaml").write_text(CONFIG)
     deploy_file(tmp_path, "iris:1")
-    running = Started(tmp_path, "up", "--config", str(tmp_path / "autoscaler.yaml"))
-    try:
-        eventually(lambda: running.said("Ctrl-C ends everything"), START_LIMIT_S, "everything is up")
+    with brought_up(tmp_path, "--config", str(tmp_path / "autoscaler.yaml")) as running:
         within(LIMIT_S, lambda: settled("iris:1", 2), "the first version runs")
         yield running
-    finally:
-        running.end()
 
 
 def test_requests_fail_only_while_the_part_that_serves_them_is_down(up: Started) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from infra.local.guards import AZURITE
-from tests.infra.local.running import START_LIMIT_S, Load, Started, deploy_file, eventually, rollout, settled, within
+from tests.infra.local.running import Load, Started, brought_up, deploy_file, rollout, settled, within
 
 pytestmark = [
     pytest.mark.verify,
@@ -36,12 +36,8 @@ LIMIT_S = 200.0
 def up(tmp_path: Path) -> Iterator[Started]:
     (tmp_path / "autoscaler.yaml").write_text(CONFIG)
     deploy_file(tmp_path, "iris:1")
-    running = Started(tmp_path, "up", "--config", str(tmp_path / "autoscaler.yaml"))
-    try:
-        eventually(lambda: running.said("Ctrl-C ends everything"), START_LIMIT_S, "everything is up")
+    with brought_up(tmp_path, "--config", str(tmp_path / "autoscaler.yaml")) as running:
         yield running
-    finally:
-        running.end()
 
 
 def test_a_good_version_comes_and_a_bad_one_goes_and_no_request_is_lost(up: Started, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from infra.local.guards import AZURITE
 from infra.local.ledger import started
 from infra.local.places import DEMO, ROOT
-from tests.infra.local.running import ANSWER_LIMIT_S, START_LIMIT_S, Started, eventually
+from tests.infra.local.running import ANSWER_LIMIT_S, START_LIMIT_S, Started, brought_up, eventually
 
 pytestmark = [
     pytest.mark.verify,
@@ -34,18 +34,12 @@ def alive(family: dict[int, int]) -> list[int]:
 
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Started]:
-    running = Started(tmp_path, "up")
-    try:
-        eventually(lambda: running.said("Ctrl-C ends everything"), START_LIMIT_S, "everything is up")
+    with brought_up(tmp_path) as running:
         yield running
-    finally:
-        running.end()
 
 
 def test_with_tls_nothing_goes_to_a_replica_in_plain_text(tmp_path: Path) -> None:
-    running = Started(tmp_path, "up", "--tls")
-    try:
-        eventually(lambda: running.said("Ctrl-C ends everything"), START_LIMIT_S, "everything is up")
+    with brought_up(tmp_path, "--tls") as running:
         assert running.predict() == {"predictions": [0]}
         clusters = running.envoy("/clusters?format=json")["cluster_statuses"]
         (hosts,) = [c["host_statuses"] for c in clusters if c["name"].endswith("/replicas")]
@@ -53,8 +47,6 @@ def test_with_tls_nothing_goes_to_a_replica_in_plain_text(tmp_path: Path) -> Non
         with socket.create_connection((where["address"], where["port_value"]), timeout=10) as plain:
             plain.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
             assert not plain.recv(100).startswith(b"HTTP"), "it serves TLS alone"
-    finally:
-        running.end()
 
 
 def test_the_demo_holds_and_leaves_nothing(tmp_path: Path) -> None:
