@@ -208,13 +208,16 @@ def _not_known(fleet: observe.Fleet, seen: observe.Seen) -> Iterator[Condition]:
     if seen.groups is None:
         yield condition("blind", seen.at, about="Azure")
     if seen.at < seen.list_at:
-        said = f"the next try is in {seen.list_at - seen.at:.0f} s"
-        yield condition("throttled", seen.at, about="the list of container groups", said=said)
+        yield _throttled("the list of container groups", seen.list_at, seen.at)
     serving = [r for r in fleet.replicas if r.phase is Phase.READY]
     if serving and not any(r.name in seen.stats for r in serving):
         yield condition("unanswered", seen.at, about=f"{len(serving)} replicas")
     if seen.front is not None and seen.at - seen.front.at > measure.FRONT_SILENT_S:
         yield condition("front_silent", seen.at, about="front", said=f"for {seen.at - seen.front.at:.0f} s")
+
+
+def _throttled(about: str, until: float, now: float) -> Condition:
+    return condition("throttled", now, about=about, said=f"the next try is in {until - now:.0f} s")
 
 
 def _troubled(fleet: observe.Fleet, seen: observe.Seen) -> Iterator[Condition]:
@@ -235,8 +238,7 @@ def _held_up(replica: Replica, group: Group | None, seen: observe.Seen) -> Itera
     answer), and whether it matters is seen in the list."""
     since_s = seen.at - replica.phase_at
     if group is not None and replica.retry_at is not None and seen.at < replica.retry_at:
-        said = f"the next try is in {replica.retry_at - seen.at:.0f} s"
-        yield condition("throttled", seen.at, about=replica.name, said=said)
+        yield _throttled(replica.name, replica.retry_at, seen.at)
     elif since_s < LATE_S or seen.groups is None:
         return
     elif replica.phase is Phase.CREATING and group is None:

@@ -219,23 +219,26 @@ class _Reader:
 
     def secret(self, name: str) -> str:
         """It is sent in a header, so it may hold no blanks; and it is never repeated in an error."""
-        value = self.text(name)
-        if value.startswith("@Microsoft.KeyVault("):
-            raise BadSetting(f"environment: {name}: the reference to Key Vault was not resolved; look at its access")
+        value = self._resolved(name)
         if value and not TOKEN.fullmatch(value):
             raise BadSetting(f"environment: {name}: expected 8 to 512 printable characters without blanks")
         return value
 
     def secrets(self, name: str, least: int) -> str:
         """Secrets between blanks, each of at least so many characters; never repeated in an error."""
-        value = self.text(name)
-        if value.startswith("@Microsoft.KeyVault("):
-            raise BadSetting(f"environment: {name}: the reference to Key Vault was not resolved; look at its access")
+        value = self._resolved(name)
         if any(len(one) < least or not TOKEN.fullmatch(one) for one in value.split()):
             raise BadSetting(
                 f"environment: {name}: expected a secret of {least} to 512 printable characters, or several with "
                 "blanks between them"
             )
+        return value
+
+    def _resolved(self, name: str) -> str:
+        """What may be kept in Key Vault: its text, and not the reference to it."""
+        value = self.text(name)
+        if value.startswith("@Microsoft.KeyVault("):
+            raise BadSetting(f"environment: {name}: the reference to Key Vault was not resolved; look at its access")
         return value
 
     def pem(self, name: str) -> str:

@@ -27,9 +27,8 @@ from scaler.foresight.history import BLOCK_BINS, Block, Floats, History, feature
 
 ANALOGS = 100
 STRIDE = 2  # every second past moment is looked at
-SHAPE_WEIGHTS = np.array(
-    [1.0, 4.0, 2.0, 1.0, 0.5], dtype=np.float32
-)  # of squared differences: level, and the four slopes
+# Of squared differences: level, and the four slopes.
+SHAPE_WEIGHTS = np.array([1.0, 4.0, 2.0, 1.0, 0.5], dtype=np.float32)
 RANK_SOFTNESS = 30.0  # the analog of rank r weighs 1 / (this + r)
 PRIOR_RAMPS = ((1.0, 0.5), (1.25, 0.3), (1.6, 0.15), (2.5, 0.05))  # (factor at the end, weight)
 PRIOR_SHARE = 0.3
@@ -159,7 +158,7 @@ def _past(history: History, bins: int, floor: float) -> Past:
     return _reckoned(history.blocks, history.tail[:kept], history.bin_s, bins, floor)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)  # each holds the whole record once more, a megabyte and a half for two weeks
 def _reckoned(blocks: tuple[Block, ...], tail: bytes, bin_s: float, bins: int, floor: float) -> Past:
     old = _old(blocks, bin_s, bins, floor)
     before = blocks[-2].rates if len(blocks) > 1 else b""
