@@ -84,7 +84,7 @@ param envoyImage string = 'envoy:v1.40.0'
 @secure()
 param replicaToken string
 
-@description('public: replicas serve TLS, each with a certificate of its own that the autoscaler signs. Off for a server that cannot (it has to read TLS_CERTIFICATE): then nothing between Envoy and replicas is encrypted. No effect on the price.')
+@description('public: replicas serve TLS, each with a certificate of its own that the autoscaler signs. Off for a server that cannot (it has to read TLS_CERTIFICATE): then nothing between Envoy and replicas is encrypted. Switching it is a rollout. No effect on the price.')
 param replicaTls bool = true
 
 @description('What the authority that signs certificates of replicas is derived from; azd makes one and keeps it in Key Vault. Two with a blank between: the first signs, both are trusted. No effect on the price.')
@@ -225,7 +225,8 @@ module autoscaler 'app/function.bicep' = {
     alwaysReady: alwaysReady
     subnetId: inNetwork ? network.outputs.functionsSubnetId : ''
     replicaTokenUri: vault.outputs.tokenUri
-    replicaAuthorityUri: replicaTls && !inNetwork ? vault.outputs.authorityUri : ''
+    replicaAuthorityUri: inNetwork ? '' : vault.outputs.authorityUri
+    replicaTls: replicaTls
     eventsUrlUri: empty(eventsUrl) ? '' : '${vault.outputs.uri}secrets/eventsUrl'
     eventsSecretUri: empty(eventsSecret) ? '' : '${vault.outputs.uri}secrets/eventsSecret'
     workspaceId: monitoring.outputs.workspaceId

@@ -45,6 +45,11 @@ class Authority:
         self._signers = tuple(_signer(secret) for secret in secrets.split())
 
     @property
+    def signer(self) -> str:
+        """Names the key that signs: another secret, another name. Nothing in it is secret."""
+        return str(self._signers[0][1].subject.rfc4514_string())
+
+    @property
     def trusted(self) -> str:
         """The certificates to trust, as PEM. Nothing in it is secret."""
         return "".join(certificate.public_bytes(Encoding.PEM).decode() for _, certificate in self._signers)

@@ -180,13 +180,16 @@ class GroupDetail(Struct, frozen=True, kw_only=True):
     started_at: float | None = None  # when the first container's process began
 
 
+TLS_MARK = "-tls"  # ends the name of a version whose replicas serve TLS: a group's tag alone says how to speak to it
+
+
 class Replica(Struct, frozen=True, kw_only=True):
     """One row of the fleet: what was intended under this name and what became of it. Times are epoch seconds."""
 
     name: str
     phase: Phase
     region: str
-    template: str  # hash of the template it was made from
+    template: str  # the version that it was made from: ``Template.hash``
     intended_at: float
     phase_at: float  # when it entered this phase
     address: str | None = None
@@ -201,6 +204,10 @@ class Replica(Struct, frozen=True, kw_only=True):
     failure: str | None = None  # code of the failure that ended it; the next tick backs off and forgets the row
     retry_at: float | None = None  # no new try before then, as Azure asked
     etag: str = ""  # of the row as read; empty for a row not yet written
+
+    @property
+    def serves_tls(self) -> bool:
+        return self.template.endswith(TLS_MARK)
 
 
 class Front(Struct, frozen=True, kw_only=True):

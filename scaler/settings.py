@@ -34,6 +34,7 @@ CRON_FIELD = re.compile(r"[0-9A-Za-z*/,-]+")
 RESOURCE_ID = re.compile(r"/subscriptions/[^/\s]+(/[^/\s]+)+", re.IGNORECASE)
 PLACE = re.compile(r"[a-z][a-z0-9]{0,19}")
 DNS_LABEL = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+TRUTH = re.compile(r"true|false", re.IGNORECASE)
 TEMPLATE_PREFIX = "TEMPLATE_"  # TEMPLATE_NAME is what ${NAME} in a replica template stands for
 NEEDED: Mapping[Purpose, tuple[str, ...]] = {
     "function": (
@@ -102,6 +103,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     managed_identity: bool = False  # the place offers one, so nothing else is tried
     replica_token: str = ""
     replica_authority: str = ""  # what ``Authority`` is made from: then replicas serve TLS
+    replica_tls: bool = True  # False: those made from now on do not, and the authority is for those that still do
     template_values: Mapping[str, str] = {}  # NAME → what ${NAME} in a replica template stands for
     places: Mapping[str, Place] = {}  # name, as in `westeurope@name` → where that is
     front: FrontSettings = FrontSettings()
@@ -140,6 +142,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             managed_identity=bool(reader.text("IDENTITY_ENDPOINT")),
             replica_token=reader.secret("REPLICA_TOKEN"),
             replica_authority=reader.secrets("REPLICA_AUTHORITY", LEAST_AUTHORITY),
+            replica_tls=reader.like("REPLICA_TLS", TRUTH, "true or false").lower() != "false",
             template_values=reader.template_values(),
             places=reader.places("AUTOSCALER_PLACES"),
             front=_front(reader),

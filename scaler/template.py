@@ -18,7 +18,7 @@ from scaler import yaml12
 from scaler.budget import Size
 from scaler.config import StandbyPool
 from scaler.errors import BadSetting
-from scaler.model import Json
+from scaler.model import TLS_MARK, Json
 from scaler.ports import GroupRequest
 from scaler.template_check import OWN_VARIABLES, check
 from scaler.template_values import fill
@@ -45,7 +45,8 @@ DEEPEST, MOST_VALUES = 40, 20_000
 
 
 class Template(Struct, frozen=True, kw_only=True):
-    """What replicas are made from. ``hash`` changes with whatever would make another replica, secrets included."""
+    """What replicas are made from. ``hash`` changes with whatever would make another replica, secrets included; its end
+    says whether they serve TLS."""
 
     hash: str
     image: str  # of the first container, which is the server
@@ -79,6 +80,19 @@ class Template(Struct, frozen=True, kw_only=True):
             body=msgspec.json.encode(body),
             tags={k: v for k, v in (raw.get("tags") or {}).items() if k not in OWN_TAGS},
         )
+
+    def given(self, *, token: str, signer: str) -> Template:
+        """The version whose replicas get this token and, where there is a ``signer``, certificates by it. Another of
+        either makes other replicas, so that switching TLS on or off is a rollout like any other."""
+        if not (token or signer):
+            return self
+        material = b"".join((self.hash.encode(), _stretched([token]) if token else b"", signer.encode()))
+        digest = hashlib.sha256(material).hexdigest()[:12]
+        return msgspec.structs.replace(self, hash=digest + (TLS_MARK if signer else ""))
+
+    @property
+    def serves_tls(self) -> bool:
+        return self.hash.endswith(TLS_MARK)
 
     @property
     def size(self) -> Size:
@@ -220,10 +234,11 @@ def _hash(body: Json) -> str:
     """Secrets are stretched first: the hash is written into a tag, where many may read it and try guesses on it."""
     bare, secrets = _split(body)
     material = msgspec.json.encode(bare, order="deterministic")
-    if secrets:
-        joined = msgspec.json.encode(secrets)
-        material += hashlib.scrypt(joined, salt=b"aci-autoscaler template", n=2**13, r=8, p=1)
-    return hashlib.sha256(material).hexdigest()[:12]
+    return hashlib.sha256(material + (_stretched(secrets) if secrets else b"")).hexdigest()[:12]
+
+
+def _stretched(secrets: list[Any]) -> bytes:
+    return hashlib.scrypt(msgspec.json.encode(secrets), salt=b"aci-autoscaler template", n=2**13, r=8, p=1)
 
 
 def _filled(bare: Any, source: Any, key: str = "") -> Any:
@@ -249,7 +264,7 @@ def _named_like(entry: Any, others: list[Any], i: int) -> Any:
     return others[i] if i < len(others) else None
 
 
-def _split(value: object, key: str = "") -> tuple[object, list[object]]:
+def _split(value: object, key: str = "") -> tuple[object, list[Any]]:
     """A value with its secrets taken out, and these in order; ``1.0`` and ``1`` are one number."""
     if key in SECRET_KEYS or (key == "secret" and isinstance(value, dict)):
         return "", [value]

@@ -24,6 +24,9 @@ param replicaTokenUri string
 @description('Address of the secret that certificates of replicas are signed by; empty: replicas serve plain HTTP.')
 param replicaAuthorityUri string
 
+@description('False: replicas made from now on serve plain HTTP; those that still serve TLS are believed until they are replaced.')
+param replicaTls bool
+
 @description('Address of the secret that is the webhook of events, and of the one they are signed with; empty: none.')
 param eventsUrlUri string
 param eventsSecretUri string
@@ -115,6 +118,7 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
         { name: 'AUTOSCALER_AUTH', value: auth }
         { name: 'AZURE_CLIENT_ID', value: clientId }
         { name: 'REPLICA_TOKEN', value: '@Microsoft.KeyVault(SecretUri=${replicaTokenUri})' }
+        { name: 'REPLICA_TLS', value: replicaTls ? 'true' : 'false' }
         { name: 'REPLICA_AUTHORITY', value: empty(replicaAuthorityUri) ? '' : '@Microsoft.KeyVault(SecretUri=${replicaAuthorityUri})' }
         { name: 'AUTOSCALER_EVENTS_URL', value: empty(eventsUrlUri) ? '' : '@Microsoft.KeyVault(SecretUri=${eventsUrlUri})' }
         { name: 'AUTOSCALER_EVENTS_SECRET', value: empty(eventsSecretUri) ? '' : '@Microsoft.KeyVault(SecretUri=${eventsSecretUri})' }

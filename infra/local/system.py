@@ -173,6 +173,7 @@ def app_environment(system: System) -> dict[str, str]:
         "AZURE_CLIENT_ID": IDENTITY,
         "REPLICA_TOKEN": system.replica_token,
         "REPLICA_AUTHORITY": system.replica_authority,
+        "REPLICA_TLS": "true" if system.replica_authority else "false",
         **identity_environment(system),
     }
 

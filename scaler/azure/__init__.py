@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from azure.monitor.querymetrics.aio import MetricsClient
     from azure.storage.queue.aio import QueueClient
 
+    from scaler.authority import Authority
     from scaler.azure.inspection import Inspection
     from scaler.azure.signal_sources import Source
     from scaler.azure.table_state import TableState
@@ -77,9 +78,12 @@ def connect(settings: Settings) -> Scaler:
     config, managed = read_services(settings.config_file, settings.template_values)
     _check_places(settings, config)
     _check_pools(settings, config)
+    authority = _authority(settings)
+    signer = authority.signer if authority and settings.replica_tls else ""
+    managed = [_given(m, settings.replica_token, signer) for m in managed]
     clients = _Clients(settings)
     sources = {m.name: clients.sources(m) for m in managed}
-    world = _world(settings, clients, sources)
+    world = _world(settings, clients, sources, authority)
     if settings.front.wanted:
         world = replace(world, front=_front(settings, clients, config, world.fleet))
     return Scaler(config, managed, world)
@@ -95,15 +99,28 @@ def _front(settings: Settings, clients: _Clients, config: Config, fleet: Fleet) 
     return Keeper(fleet, front_request(settings, limits), records)
 
 
-def _world(settings: Settings, clients: _Clients, sources: Mapping[str, Mapping[str, Source]]) -> Connected:
+def _authority(settings: Settings) -> Authority | None:
+    if not settings.replica_authority:
+        return None
     from scaler.authority import Authority  # noqa: PLC0415
+
+    return Authority(settings.replica_authority)
+
+
+def _given(managed: Managed, token: str, signer: str) -> Managed:
+    template = managed.template
+    return replace(managed, template=template.given(token=token, signer=signer)) if template else managed
+
+
+def _world(
+    settings: Settings, clients: _Clients, sources: Mapping[str, Mapping[str, Source]], authority: Authority | None
+) -> Connected:
     from scaler.azure.replica_stats import ReplicaStats  # noqa: PLC0415
     from scaler.azure.signal_sources import read_all  # noqa: PLC0415
 
     async def signals(managed: Managed) -> dict[str, float | None]:
         return await read_all(sources.get(managed.name, {}))
 
-    authority = Authority(settings.replica_authority) if settings.replica_authority else None
     replicas = ReplicaStats(settings.replica_token, authority.trusted if authority else "")
     telemetry, courier = _telemetry(settings), _courier(settings)
     closers = [c.close for c in (telemetry, courier) if c is not None]
@@ -138,10 +155,10 @@ def _check_places(settings: Settings, config: Config) -> None:
 def _check_pools(settings: Settings, config: Config) -> None:
     """A claim on a standby pool can carry nothing secret, and so no certificate."""
     pooled = next((name for name, service in config.services.items() if service.standby_pool), None)
-    if pooled is not None and settings.replica_authority:
+    if pooled is not None and settings.replica_authority and settings.replica_tls:
         raise BadSetting(
             f"{Path(settings.config_file).name}: services.{pooled}.standby_pool: replicas of a pool get no "
-            "certificate; take it out, or unset REPLICA_AUTHORITY (Bicep: replicaTls false)"
+            "certificate; take it out, or set REPLICA_TLS to false (Bicep: replicaTls)"
         )
 
 

@@ -27,8 +27,9 @@ _WRONG_CERTIFICATE = "who answers there has no certificate of this replica by th
 
 
 class ReplicaStats:
-    """``ports.Replicas`` over one connection pool. ``token`` is sent as bearer token where it is not empty. With
-    ``trusted``, certificates as PEM, every replica has to prove by TLS that it is the one, before it is sent anything.
+    """``ports.Replicas`` over one connection pool. ``token`` is sent as bearer token where it is not empty. A
+    replica that was made to serve TLS has to prove that it is the one, by a certificate that ``trusted`` (PEM) stands
+    for, before it is sent anything.
     """
 
     def __init__(
@@ -63,9 +64,11 @@ class ReplicaStats:
             await session.close()
 
     async def _ask(self, method: str, replica: Replica, path: str) -> bytes:
-        url = f"{'https' if self._tls else 'http'}://{_host(replica)}:{replica.port}{path}"
+        if replica.serves_tls and self._tls is None:
+            raise Unavailable(f"replica {replica.name}: it serves TLS, and REPLICA_AUTHORITY is not set any more")
+        url = f"{'https' if replica.serves_tls else 'http'}://{_host(replica)}:{replica.port}{path}"
         how: dict[str, Any] = {"headers": self._headers, "allow_redirects": False}
-        if self._tls is not None:
+        if replica.serves_tls:
             how |= {"ssl": self._tls, "server_hostname": name_of_replica(replica.name)}
         if self._session is None:
             self._session = self._make_session()  # here, for it belongs to the loop that runs now

@@ -9,6 +9,7 @@ discovery that restarts is retried instead of giving "no healthy upstream".
 from __future__ import annotations
 
 from scaler.authority import name_of_service
+from scaler.front.endpoints import BY_TLS
 from scaler.front.layout import DISCOVERY, HOLD, POLL_S, Address, Json, Layout, seconds, socket
 
 HEALTH_PATH = "/readyz"
@@ -55,12 +56,14 @@ def _replicas(layout: Layout, name: str) -> Json:
         "typed_extension_protocol_options": _http(idle_s=4),
     }
     if layout.trusted is not None:
-        cluster["transport_socket"] = _tls(layout.trusted, name_of_service(name))
+        by_tls = _tls(layout.trusted, name_of_service(name))
+        cluster["transport_socket_matches"] = [{"name": "tls", "match": BY_TLS, "transport_socket": by_tls}]
     return cluster
 
 
 def _tls(trusted: str, expected: str) -> Json:
-    """Requests go to who has a certificate by this authority and with this name; health checks too."""
+    """Of replicas that serve TLS, by their metadata: requests go to who has a certificate by this authority and with
+    this name; health checks too."""
     tls = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
     common = {
         "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"},

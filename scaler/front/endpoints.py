@@ -14,6 +14,7 @@ from scaler.ports import Stored
 
 ASSIGNMENT = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 Endpoint = tuple[str, int]
+BY_TLS = {"tls": True}  # of an endpoint's metadata: Envoy takes the socket of the bootstrap that matches it
 
 
 class Endpoints(Struct, frozen=True, kw_only=True):
@@ -26,13 +27,14 @@ class Endpoints(Struct, frozen=True, kw_only=True):
     service: str
     version: int = 0
     ready: tuple[Endpoint, ...] = ()
+    by_tls: frozenset[Endpoint] = frozenset()  # of those
     off: bool = False  # and no request may wake it
     opens_at: float | None = None
     hold_limit_s: float = 300.0
 
     @property
     def tag(self) -> str:
-        digest = blake2b(repr(self.ready).encode(), digest_size=4).hexdigest()
+        digest = blake2b(repr((self.ready, sorted(self.by_tls))).encode(), digest_size=4).hexdigest()
         return f"{self.version}.{digest}"
 
     def is_off(self, now: float) -> bool:
@@ -43,13 +45,15 @@ class Endpoints(Struct, frozen=True, kw_only=True):
 def endpoints(stored: Stored, *, hold_limit_s: float) -> Endpoints:
     """What the rows say; ``hold_limit_s`` for a service that has no row yet."""
     ready = tuple(sorted(set(_usable(stored.replicas))))
+    by_tls = frozenset(_usable(r for r in stored.replicas if r.serves_tls))
     row = stored.row
     if row is None:
-        return Endpoints(service=stored.service, ready=ready, hold_limit_s=hold_limit_s)
+        return Endpoints(service=stored.service, ready=ready, by_tls=by_tls, hold_limit_s=hold_limit_s)
     return Endpoints(
         service=stored.service,
         version=row.endpoints_version,
         ready=ready,
+        by_tls=by_tls,
         off=row.off and not row.wakes,
         opens_at=row.opens_at,
         hold_limit_s=row.hold_limit_s,
@@ -80,12 +84,17 @@ def answer(tag: str, lists: Iterable[Endpoints]) -> bytes:
 
 
 def _assignment(endpoints: Endpoints) -> dict[str, object]:
-    members = [
-        {"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}}
-        for host, port in endpoints.ready
-    ]
+    members = [_member(endpoint, by_tls=endpoint in endpoints.by_tls) for endpoint in endpoints.ready]
     return {
         "@type": ASSIGNMENT,
         "cluster_name": endpoints.service,
         "endpoints": [{"lb_endpoints": members}] if members else [],
     }
+
+
+def _member(endpoint: Endpoint, *, by_tls: bool) -> dict[str, object]:
+    host, port = endpoint
+    member: dict[str, object] = {"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}}
+    if by_tls:
+        member["metadata"] = {"filter_metadata": {"envoy.transport_socket_match": BY_TLS}}
+    return member

@@ -43,7 +43,7 @@ class Layout(Struct, frozen=True, kw_only=True):
     connection_limit: int = 20_000
     access_log: str | None = None
     certificate: str | None = None  # a PEM file with key and chain: then Envoy speaks TLS
-    trusted: str | None = None  # certificates as PEM: then Envoy speaks TLS to replicas that have one signed by them
+    trusted: str | None = None  # certificates as PEM: replicas that serve TLS have one signed by them
     hold: bool = True  # False: no hold at all, to measure what it costs
 
 

@@ -99,7 +99,8 @@ class Actor:
             raise Refused(f"version {replica.template} can no longer be made", code="VersionLost")
         own = {"service": making.service, "deployment_id": world.deployment_id, "region": replica.region}
         if making.pool is None or replica.template != making.pooled:
-            certificate = world.certify(making.service, replica.name, self._now) if world.certify else ""
+            certify = world.certify if template.serves_tls else None
+            certificate = certify(making.service, replica.name, self._now) if certify else ""
             request = template.request(replica.name, token=world.replica_token, certificate=certificate, **own)
             return await world.fleet.create(request)
         try:

@@ -254,7 +254,8 @@ class ServiceTick:
         before = rollout.read(self.stored.rollout.data if self.stored.rollout else None)
         configured = rollout.version_of(template, self.now)
         after = rollout.advance(before, configured, view, self.managed.service.rollout)
-        self.templates = rollout.templates(after, template)
+        makeable = rollout.templates(after, template)
+        self.templates = {v: t for v, t in makeable.items() if self.world.certify or not t.serves_tls}
         return after
 
     def _plan(

@@ -182,6 +182,22 @@ def test_a_standby_pool_and_certificates_exclude_each_other(config: Path) -> Non
         connect(settings(config, replica_authority="the-secret-of-the-authority"))
 
 
+def test_switching_tls_or_its_signer_is_another_version_of_the_template(config: Path) -> None:
+    """And so a rollout, which leaves running replicas in sight until they are replaced."""
+
+    def version(**given: object) -> str:
+        (managed,) = connect(settings(config, replica_token="test-token-1234", **given)).managed.values()
+        assert managed.template is not None
+        return managed.template.hash
+
+    first, second = "the-first-of-the-secrets", "the-second-of-the-secrets"
+    plain, by_first, by_second = version(), version(replica_authority=first), version(replica_authority=second)
+    assert len({plain, by_first, by_second}) == 3
+    assert [v.endswith("-tls") for v in (plain, by_first, by_second)] == [False, True, True]
+    assert version(replica_authority=first, replica_tls=False) == plain
+    assert version(replica_authority=f"{second} {first}") == by_second
+
+
 def test_a_configuration_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(BadSetting, match="cannot be read: No such file or directory; set AUTOSCALER_CONFIG"):
         connect(settings(tmp_path / "autoscaler.yaml"))

@@ -53,13 +53,13 @@ STATS: dict[str, Any] = {
 }
 
 
-def replica(url: str, name: str = NAME) -> Replica:
+def replica(url: str, name: str = NAME, *, tls: bool = False) -> Replica:
     where = urlsplit(url)
     return Replica(
         name=name,
         phase=Phase.READY,
         region="westeurope",
-        template="t",
+        template="t-tls" if tls else "t",
         intended_at=0.0,
         phase_at=0.0,
         address=where.hostname,
@@ -174,18 +174,18 @@ async def test_with_an_authority_only_the_replica_itself_is_asked() -> None:
     reader, stranger = (ReplicaStats(TOKEN, a.trusted) for a in (authority, Authority("quite-another-secret")))
     try:
         with running(NAME, pem) as url:
-            await ready(reader, replica(url))
-            await reader.drain(replica(url), draining=True)
-            assert (await reader.stats(replica(url))).phase == "draining"
+            await ready(reader, replica(url, tls=True))
+            await reader.drain(replica(url, tls=True), draining=True)
+            assert (await reader.stats(replica(url, tls=True))).phase == "draining"
             for asked, name in ((reader, "iris-other"), (stranger, NAME)):
                 with pytest.raises(Unavailable, match="no certificate of this replica by this deployment's authority"):
-                    await asked.stats(replica(url, name))
+                    await asked.stats(replica(url, name, tls=True))
     finally:
         await reader.close()
         await stranger.close()
 
 
-async def test_with_an_authority_the_token_is_never_sent_in_plain_text() -> None:
+async def test_who_should_serve_tls_is_never_sent_the_token_in_plain_text() -> None:
     heard = bytearray()
 
     async def listens(reading: asyncio.StreamReader, writing: asyncio.StreamWriter) -> None:
@@ -198,10 +198,22 @@ async def test_with_an_authority_the_token_is_never_sent_in_plain_text() -> None
     port = server.sockets[0].getsockname()[1]
     async with server:
         with pytest.raises(Unavailable, match=f"^replica {NAME}: "):
-            await reader.stats(replica(f"http://127.0.0.1:{port}"))
+            await reader.stats(replica(f"http://127.0.0.1:{port}", tls=True))
     await reader.close()
     assert heard[:1] == b"\x16", "the first thing it said was the hello of TLS"
     assert TOKEN.encode() not in heard
+
+
+async def test_while_tls_is_switched_each_replica_is_asked_in_the_way_it_was_made(server: str) -> None:
+    """On: those from before answer as before. Off, the authority gone too: no token goes to who cannot prove itself."""
+    on, off = ReplicaStats(TOKEN, Authority("the-secret-of-the-authority").trusted), ReplicaStats(TOKEN)
+    try:
+        await ready(on, replica(server))
+        with pytest.raises(Unavailable, match="it serves TLS, and REPLICA_AUTHORITY is not set any more"):
+            await off.stats(replica(server, tls=True))
+    finally:
+        await on.close()
+        await off.close()
 
 
 # ---------------------------------------------------------------- servers that do not keep to it

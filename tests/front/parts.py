@@ -56,19 +56,25 @@ class Table:
             raise Unavailable("the table is away")
         self.fronts[service].append(front)
 
-    def put(self, service: str, *endpoints: tuple[str, int], version: int | None = None, **row: Any) -> int:
+    def put(
+        self, service: str, *endpoints: tuple[str, int], version: int | None = None, tls: bool = False, **row: Any
+    ) -> int:
         """These are ready from now on; gives the version of that list."""
         old = self.rows[service].row
         number = version if version is not None else (old.endpoints_version if old else 0) + 1
-        replicas = tuple(ready(f"{service}-{i}", *endpoint) for i, endpoint in enumerate(endpoints))
-        written = ServiceRow(memory=b"", endpoints_version=number, **row)
-        self.rows[service] = Stored(service=service, row=written, etag=str(number), replicas=replicas)
+        replicas = tuple(ready(f"{service}-{i}", *endpoint, tls=tls) for i, endpoint in enumerate(endpoints))
+        self.write(service, number, replicas, **row)
         return number
 
+    def write(self, service: str, number: int, replicas: tuple[Replica, ...], **row: Any) -> None:
+        written = ServiceRow(memory=b"", endpoints_version=number, **row)
+        self.rows[service] = Stored(service=service, row=written, etag=str(number), replicas=replicas)
 
-def ready(name: str, host: str, port: int, phase: Phase = Phase.READY) -> Replica:
+
+def ready(name: str, host: str, port: int, phase: Phase = Phase.READY, *, tls: bool = False) -> Replica:
+    version = "t-tls" if tls else "t"
     return Replica(
-        name=name, phase=phase, region="r", template="t", intended_at=0.0, phase_at=0.0, address=host, port=port
+        name=name, phase=phase, region="r", template=version, intended_at=0.0, phase_at=0.0, address=host, port=port
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scaler.authority import Authority
-from tests.front.parts import Table, discovery, envoy, layout, needs_envoy, replica
+from tests.front.parts import Table, discovery, envoy, layout, needs_envoy, ready, replica
 from tests.inference.process import Replica
 
 pytestmark = needs_envoy
@@ -30,7 +30,7 @@ async def test_a_request_reaches_the_real_replica_by_tls(tmp_path: Path) -> None
             discovery(table, IRIS) as port,
             envoy(tmp_path, layout(port, IRIS, trusted=AUTHORITY.trusted)) as front,
         ):
-            table.put("iris", ("127.64.0.11", server.port))
+            table.put("iris", ("127.64.0.11", server.port), tls=True)
             await front.until_hosts("iris", ("127.64.0.11", server.port))
             async with front.session.post(f"{front.url}/predict", data=BODY) as answer:
                 assert (answer.status, await answer.json()) == (200, {"predictions": [0]})
@@ -57,7 +57,7 @@ async def test_whoever_is_no_replica_of_the_service_is_sent_nothing(tmp_path: Pa
         port = await stack.enter_async_context(discovery(table, IRIS))
         config = layout(port, IRIS, trusted=AUTHORITY.trusted)
         front = await stack.enter_async_context(envoy(tmp_path, config))
-        table.put("iris", *where)
+        table.put("iris", *where, tls=True)
         await front.until_hosts("iris", *where)
         for _ in range(40):
             async with front.session.post(f"{front.url}/predict", data=BODY) as answer:
@@ -77,13 +77,31 @@ async def test_with_none_but_strangers_the_answer_is_503_and_a_replica_that_come
         replica("stranger", "127.64.0.31", certificate=wrong) as (stranger, there),
         replica("ours", "127.64.0.32", certificate=right) as (_, here),
     ):
-        table.put("iris", there)
+        table.put("iris", there, tls=True)
         await front.until_hosts("iris", there)
         async with front.session.post(f"{front.url}/predict", data=BODY) as answer:
             assert answer.status == 503, "after four replicas that were none it is not tried for ever"
         assert stranger.paths == []
-        table.put("iris", here)
+        table.put("iris", here, tls=True)
         await front.until_hosts("iris", here)
         async with front.session.post(f"{front.url}/predict", data=BODY) as answer:
             assert (await answer.json())["replica"] == "ours"
         assert stranger.paths == []
+
+
+async def test_while_tls_is_switched_on_both_kinds_are_served(tmp_path: Path) -> None:
+    certificate = AUTHORITY.certify("iris", "iris-2", time.time())
+    table = Table("iris")
+    async with (
+        discovery(table, IRIS) as port,
+        envoy(tmp_path, layout(port, IRIS, trusted=AUTHORITY.trusted)) as front,
+        replica("before", "127.64.0.41") as (before, there),
+        replica("after", "127.64.0.42", certificate=certificate) as (after, here),
+    ):
+        table.write("iris", 1, (ready("iris-1", *there), ready("iris-2", *here, tls=True)))
+        await front.until_hosts("iris", there, here)
+        for _ in range(20):
+            async with front.session.post(f"{front.url}/predict", data=BODY) as answer:
+                assert answer.status == 200
+        assert len(before.paths) + len(after.paths) == 20
+        assert min(len(before.paths), len(after.paths)) > 0

@@ -102,6 +102,13 @@ def test_the_authority_is_one_secret_or_several_hard_to_guess_and_never_shown() 
         assert "planted" not in str(raised.value)
 
 
+def test_tls_is_switched_off_by_that_word_alone() -> None:
+    switched = {given: Settings.read({**ENV, "REPLICA_TLS": given}).replica_tls for given in ("", "true", "False")}
+    assert switched == {"": True, "true": True, "False": False}
+    with pytest.raises(BadSetting, match="REPLICA_TLS: 'no' is not true or false"):
+        Settings.read({**ENV, "REPLICA_TLS": "no"})
+
+
 def test_template_values_are_read_by_their_prefix_and_never_shown() -> None:
     settings = Settings.read({**ENV, "TEMPLATE_PASSWORD": "planted", "TEMPLATE_EMPTY": " ", "OTHER": "no"})
     assert settings.template_values == {"PASSWORD": "planted"}

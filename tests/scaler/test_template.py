@@ -191,6 +191,20 @@ def test_the_hash_stays_with_what_does_not(path: str, value: Any) -> None:
     assert read(changed(path, value)).hash == read().hash
 
 
+def test_who_signs_and_what_token_is_given_are_part_of_the_version() -> None:
+    template = read()
+    assert template.given(token="", signer="") == template
+    given = [("t1", ""), ("t2", ""), ("", "CN=a"), ("t1", "CN=a"), ("t1", "CN=b")]
+    versions = [template.given(token=token, signer=signer) for token, signer in given]
+    assert len({template.hash, *(v.hash for v in versions)}) == 6
+    assert [v.serves_tls for v in versions] == [False, False, True, True, True]
+    by_tls = versions[-1]
+    restored = template.restored(by_tls.bare(), by_tls.hash)
+    assert restored is not None
+    assert (restored.hash, restored.serves_tls) == (by_tls.hash, True)
+    assert json.loads(restored.body) == json.loads(by_tls.body)
+
+
 def test_the_hash_is_the_same_in_every_process() -> None:
     assert read().hash == "14fbf3efcfcb"
 

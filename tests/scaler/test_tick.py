@@ -413,6 +413,66 @@ async def test_an_undo_brings_the_old_version_back_though_its_template_is_no_lon
     assert "planted-secret" not in repr(stored.rollout)
 
 
+async def certified(ticking: Ticking) -> list[bool]:
+    """Of what is ready, whether it was given a certificate; it has to be what its version's name says."""
+    rows = [r for r in (await ticking.world.store.load("iris")).replicas if r.phase is Phase.READY]
+    servers = [ticking.world.fleet.held[r.name].body["properties"]["containers"][0]["properties"] for r in rows]
+    given = [any(v["name"] == "TLS_CERTIFICATE" for v in s["environmentVariables"]) for s in servers]
+    assert given == [r.serves_tls for r in rows]
+    return given
+
+
+@pytest.mark.parametrize(("before", "after"), [("", "CN=test"), ("CN=test", ""), ("CN=before", "CN=test")])
+async def test_switching_tls_or_its_signer_is_a_rollout_that_never_has_fewer_ready(before: str, after: str) -> None:
+    ticking = await settled(2)
+    ticking.deploy(LARGE, signer=before)
+    for _ in range(40):
+        await ticking.tick()
+    old = set(ticking.world.fleet.held)
+    assert await certified(ticking) == [bool(before)] * 2
+    ticking.deploy(LARGE, signer=after)
+    for _ in range(40):
+        await ticking.tick()
+        assert len(await certified(ticking)) >= 2
+    assert await certified(ticking) == [bool(after)] * 2
+    assert not old & set(ticking.world.fleet.held)
+
+
+async def test_a_server_that_cannot_serve_tls_goes_on_without_it() -> None:
+    """The version that is returned to is made as it was: without a certificate."""
+    ticking = await settled(1)
+    ticking.deploy(LARGE, signer="")
+    for _ in range(20):
+        await ticking.tick()
+    assert await certified(ticking) == [False]
+    ticking.world.fleet.load_delay_s = lambda _: 1e9
+    ticking.deploy(f"{LARGE}    start: {{deadline_s: 60}}\n")
+    for _ in range(40):
+        await ticking.tick()
+        assert await certified(ticking) == [False]
+    ticking.world.fleet.load_delay_s = lambda _: 1.0
+    await ticking.pin(2)
+    await ticking.ticks_until(Phase.READY, 2)
+    assert await certified(ticking) == [False, False]
+    assert (await rolled(ticking)).phase == "steady"
+
+
+async def test_without_an_authority_a_version_that_serves_tls_can_no_longer_be_made() -> None:
+    ticking = await settled(1)
+    ticking.deploy(LARGE, SECOND, signer="")
+    await ticking.tick()
+    ticking.scaler.world = replace(ticking.scaler.world, certify=None)
+    stored = await ticking.world.store.load("iris")
+    assert stored.rollout is not None
+    back = undone(await rolled(ticking), ticking.world.clock(), by="anna", reason="")
+    await ticking.world.store.write_rollout("iris", replace(stored.rollout, data=msgspec.msgpack.encode(back)))
+    await ticking.pin(2)
+    await ticking.tick()
+    memory = await ticking.scaler.memory("iris")
+    assert memory is not None
+    assert "version_lost" in {c.name for c in memory.conditions}
+
+
 async def test_of_an_undo_and_a_tick_at_once_one_wins() -> None:
     ticking = await settled(1)
     stored = await ticking.world.store.load("iris")

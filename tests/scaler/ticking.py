@@ -45,10 +45,11 @@ class Ticking:
         self.scaler = self.deploy(services or f"services:\n  iris:{SERVICE}", template)
         self.front: Front | None = None  # what discovery says of itself with each tick; None: there is none
 
-    def deploy(self, services: str, template: str = TEMPLATE) -> Scaler:
-        """Another version of the app, or another instance of it, over the same world."""
+    def deploy(self, services: str, template: str = TEMPLATE, *, signer: str = "CN=test") -> Scaler:
+        """Another version of the app, or another instance of it, over the same world. Without a ``signer`` replicas do
+        not serve TLS."""
         config = load(services, "autoscaler.yaml")
-        self.scaler = Scaler(config, managed(config, template), ports(self.world))
+        self.scaler = Scaler(config, managed(config, template, signer), ports(self.world))
         return self.scaler
 
     async def tick(self, after_s: float = 15.0, *, cause: str = "timer", only: str | None = None) -> TickReport:
@@ -78,13 +79,13 @@ class Ticking:
         return memory.decision if memory else None, json.loads(row.calls)
 
 
-def managed(config: Config, template: str) -> list[Managed]:
+def managed(config: Config, template: str, signer: str) -> list[Managed]:
     return [
         Managed(
             name=name,
             service=service,
             policy=policy_of(service, name, "autoscaler.yaml"),
-            template=Template.read(template, "replica.yaml"),
+            template=Template.read(template, "replica.yaml").given(token="planted-secret", signer=signer),
             shadow=shadow_of(service, name, "autoscaler.yaml"),
         )
         for name, service in config.services.items()
