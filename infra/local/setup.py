@@ -330,13 +330,19 @@ def why_failed(tool: str, log: Path) -> str:
             f"{tool} could not reach its package index; check the network, or the proxy and index settings of {tool} "
             f"({shown(log)})"
         )
+    if re.search(r"SELF_SIGNED_CERT|UNABLE_TO_(GET|VERIFY)|CERTIFICATE_VERIFY_FAILED", text):
+        return (
+            f"{tool} does not trust the certificate of its package index: something on the way signs its own. Name its "
+            f"authority, in NODE_EXTRA_CA_CERTS for npm and PIP_CERT for pip ({shown(log)})"
+        )
     return f"{tool} failed: {last_line(text, 'ERROR', 'npm error')} (all of it: {shown(log)})"
 
 
 def last_line(text: str, *preferred: str) -> str:
     """The line of a tool's output that most likely says what was wrong."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    chosen = [line for line in lines if line.startswith(preferred)] if preferred else lines
+    pointer = "A complete log of this run"  # npm's last line of all, whatever went wrong
+    chosen = [line for line in lines if line.startswith(preferred) and pointer not in line] if preferred else lines
     return (chosen or lines or ["it said nothing"])[-1]
 
 
