@@ -16,6 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+
+from scaler.errors import Unavailable
 
 REALM = "aci-autoscaler.internal"  # looked up nowhere: who connects says which name it expects
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -74,6 +77,19 @@ class Authority:
         )
         private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return (private + certificate.public_bytes(Encoding.PEM)).decode()
+
+    def proved(self, service: str, replica: str, now: float) -> datetime:
+        """Sign a certificate, see that whoever trusts this authority takes it at ``now``, and give when it ends. Raises
+        ``Unavailable``."""
+        certificate = x509.load_pem_x509_certificate(self.certify(service, replica, now).encode())
+        trusted = Store([signed for _, signed in self._signers])
+        try:
+            for name in (name_of_replica(replica), name_of_service(service)):
+                policy = PolicyBuilder().store(trusted).time(datetime.fromtimestamp(now, UTC))
+                policy.build_server_verifier(x509.DNSName(name)).verify(certificate, [])
+        except VerificationError as error:
+            raise Unavailable(f"a certificate made now does not hold: {error}") from error
+        return min(certificate.not_valid_after_utc, self._signers[0][1].not_valid_after_utc)
 
     def __repr__(self) -> str:
         return "Authority()"

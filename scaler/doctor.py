@@ -16,7 +16,9 @@ import msgspec
 from msgspec import Struct
 
 from scaler.errors import BadSetting, Refused, Unavailable
+from scaler.model import Phase, Replica
 from scaler.ports import Usage
+from scaler.signals import signal_name
 from scaler.tick.managed import Managed
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ PATIENCE_S = 20.0
 CLOCK_OFF_S = 30.0  # tokens and leases bear that much
 FRONT_SILENT_S = 90.0
 CORES, GROUPS = "StandardCores", "ContainerGroups"
+CERTIFICATES = "certificates of replicas"
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -66,7 +69,8 @@ class _Examination:
     async def checks(self) -> list[Check]:
         looked: list[Awaitable[Check]] = [self._tables(), self._groups(), self._clock(), self._queue(), self._front()]
         if self._managed.template is not None:
-            looked += [self._rights(), *self._neighbours(), *self._images()]
+            looked += [self._rights(), self._certificates(), *self._neighbours(), *self._images()]
+        looked += [self._replicas(), self._metrics(), self._logs(), *self._signals()]
         for region in self._managed.service.regions:
             looked += [self._quota(region), self._capability(region)]
         if self._settings.front.zone:
@@ -128,6 +132,29 @@ class _Examination:
             told.append(_said("subnet", ok=False, detail="the front is private, the replicas are not", remedy=remedy))
         return told
 
+    async def _metrics(self) -> Check:
+        remedy = "Give the identity the role `regions` on the subscription; only signals that are metrics need it."
+        return await _one("right to read metrics", self._inspection.may_read_metrics, remedy)
+
+    async def _logs(self) -> Check:
+        if not self._settings.logs_workspace:
+            return Check(name="right to ask logs", ok=None, detail="AUTOSCALER_LOGS_WORKSPACE is not set")
+        remedy = "Give the identity the role `logs` on the workspace; only signals that are log queries need it."
+        return await _one("right to ask logs", self._inspection.may_query_logs, remedy)
+
+    def _signals(self) -> list[Awaitable[Check]]:
+        names = [signal_name(text, i) for i, text in enumerate(self._managed.service.signals)]
+        read = asyncio.ensure_future(self._scaler.world.signals(self._managed)) if names else None
+
+        async def look(name: str) -> str:
+            assert read is not None
+            if (value := (await read).get(name)) is None:
+                raise Unavailable("cannot be read; the log says why")
+            return f"is {value:g}"
+
+        remedy = "Does what it names exist, and has the identity the right to read it? See docs/deploy.md, Security."
+        return [_one(f"signal {name}", lambda n=name: look(n), remedy) for name in names]  # type: ignore[misc]
+
     async def _record(self) -> Check:
         zone = self._settings.front.zone
         remedy = "Give the identity the role `records` on the zone."
@@ -173,7 +200,75 @@ class _Examination:
             c["server"] for c in self._body["properties"].get("imageRegistryCredentials", []) if "server" in c
         }
         images = dict.fromkeys(c["properties"]["image"] for c in containers)
-        return [_image(image, by_identity) for image in images]
+        return [self._image(image, by_identity) for image in images]
+
+    async def _image(self, image: str, by_identity: set[str]) -> Check:
+        """Whether it was pulled already, else whether its registry answers: nobody but Azure can try more."""
+        name = f"image {image}"
+        server = image.partition("/")[0]
+        tag = image.rpartition(":")[2] if ":" in image.rpartition("/")[2] else "latest"
+        remedy = "Give replicas a tag that is never reused, like the commit: `latest` rolls nothing out."
+        if tag == "latest":
+            return Check(name=name, ok=False, detail="the tag is latest", remedy=remedy)
+        how = "by identity" if server in by_identity else "without credentials"
+
+        async def look() -> str:
+            assert self._managed.template is not None
+            if ready := [r for r in await self._ready() if r.template == self._managed.template.hash]:
+                return f"was pulled: {len(ready)} replicas of this version are ready"
+            return f"{server} {await _registry_answers(server)}; pulled {how}, which the first start will prove"
+
+        remedy = "Is the registry's name right, can it be reached from here, and has the replica's identity AcrPull?"
+        return await _one(name, look, remedy)
+
+    # -- replicas
+
+    async def _ready(self) -> list[Replica]:
+        return [r for r in (await self._scaler.store.load(self._managed.name)).replicas if r.phase is Phase.READY]
+
+    async def _replicas(self) -> Check:
+        async def look() -> str:
+            if not (ready := await self._ready()):
+                return "none is ready now, so none was asked"
+            asked = await asyncio.gather(*map(self._scaler.world.replicas.stats, ready), return_exceptions=True)
+            if failed := [error for error in asked if isinstance(error, Unavailable)]:
+                raise Unavailable(f"{len(failed)} of {len(ready)} that are ready do not answer: {failed[0]}")
+            proved = sum(r.serves_tls for r in ready)
+            return f"{len(ready)} that are ready answer, {proved} of them by TLS with a certificate of their own"
+
+        remedy = (
+            "Can their addresses be reached from here? Are REPLICA_TOKEN and REPLICA_AUTHORITY those they came with?"
+        )
+        return await _one("replicas", look, remedy)
+
+    async def _certificates(self) -> Check:
+        """Whether what goes to replicas is safe from others, and the certificates made now hold."""
+        settings, public = self._settings, self._body["properties"]["ipAddress"].get("type") != "Private"
+        if settings.replica_authority and settings.replica_tls:
+            return await _one(
+                CERTIFICATES, self._signed, "Is the clock right? Else write another secret: docs/front.md."
+            )
+        if not public:
+            return Check(name=CERTIFICATES, ok=True, detail="none, and replicas have private addresses")
+        detail = "none, and replicas are public: requests and the token go to them unencrypted"
+        if not settings.replica_tls:
+            remedy = "REPLICA_TLS says so. Where that matters and the server cannot serve TLS, take the variant vnet."
+            return Check(name=CERTIFICATES, ok=None, detail=detail, remedy=remedy)
+        remedy = "Set REPLICA_AUTHORITY (on Azure: `azd provision` does), or REPLICA_TLS to false if that is meant."
+        return Check(name=CERTIFICATES, ok=False, detail=detail, remedy=remedy)
+
+    async def _signed(self) -> str:
+        from scaler.authority import Authority  # noqa: PLC0415 - takes a while, and not every deployment has one
+
+        assert self._managed.template is not None
+        secrets, now = self._settings.replica_authority.split(), time.time()
+        authority = Authority(self._settings.replica_authority)
+        until = authority.proved(self._managed.name, "doctor", now)
+        told = f"{authority.signer.removeprefix('CN=')} signs; a certificate made now holds until {until:%Y-%m-%d}"
+        old = [r for r in await self._ready() if r.template != self._managed.template.hash]
+        if old:
+            return f"{told}; {len(old)} ready replicas are of another version until they are replaced"
+        return told + ("; no replica is left that needs the older secrets" if len(secrets) > 1 else "")
 
     async def _clock(self) -> Check:
         async def look() -> str:
@@ -210,22 +305,6 @@ def _room(lines: Sequence[Usage], cpu: float) -> int | None:
 def _wants_gpu(body: Json) -> bool:
     containers = body.get("properties", {}).get("containers", [])
     return any("gpu" in c["properties"]["resources"]["requests"] for c in containers)
-
-
-async def _image(image: str, by_identity: set[str]) -> Check:
-    """Whether its registry answers. Whether this identity may pull shows with the first start only."""
-    name = f"image {image}"
-    server = image.partition("/")[0]
-    tag = image.rpartition(":")[2] if ":" in image.rpartition("/")[2] else "latest"
-    remedy = "Give replicas a tag that is never reused, like the commit: `latest` rolls nothing out."
-    if tag == "latest":
-        return Check(name=name, ok=False, detail="the tag is latest", remedy=remedy)
-    how = "by identity" if server in by_identity else "without credentials"
-
-    async def look() -> str:
-        return f"{server} {await _registry_answers(server)}; pulled {how}"
-
-    return await _one(name, look, "Is the registry's name right, and can it be reached from here?")
 
 
 async def _registry_answers(server: str) -> str:

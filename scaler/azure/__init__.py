@@ -201,7 +201,7 @@ async def open_inspection(settings: Settings) -> AsyncIterator[Inspection]:
     scope = f"/subscriptions/{settings.subscription_id}/resourceGroups/{settings.resource_group}"
     queue = clients.queue(WAKE_QUEUE) if settings.queue_endpoint else None
     try:
-        yield Inspection(clients.arm, clients.table_service(), queue, scope)
+        yield Inspection(clients.arm, clients.table_service(), queue, scope, logs=clients.trivial_query())
     finally:
         await _close(clients.closers)
 
@@ -324,6 +324,13 @@ class _Clients:
 
         endpoint = self._settings.queue_endpoint
         return self._kept(QueueClient(endpoint, name, credential=self._credential, **self._options))
+
+    def trivial_query(self) -> Source | None:
+        """Reads no table, so that only the right to ask is asked for; None without a workspace."""
+        from scaler.azure.signal_sources import LogNumber  # noqa: PLC0415
+
+        workspace = self._settings.logs_workspace
+        return LogNumber(self._logs, workspace, "print value = 1") if workspace else None
 
     @cached_property
     def _metrics(self) -> MetricsClient | None:

@@ -20,6 +20,7 @@ from azure.core.rest import AsyncHttpResponse, HttpRequest
 from msgspec import Struct
 
 from scaler.azure.failures import unavailable
+from scaler.azure.signal_sources import METRICS_API_VERSION, Source
 from scaler.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -52,8 +53,10 @@ class Inspection:
         queue: QueueClient | None,
         scope: str,
         clock: Callable[[], float] = time.time,
+        logs: Source | None = None,
     ) -> None:
-        """``scope`` is the resource id of the resource group."""
+        """``scope`` is the resource id of the resource group; ``logs`` asks the workspace something trivial."""
+        self._logs = logs
         self._arm, self._tables, self._queue, self._scope, self._clock = arm, tables, queue, scope, clock
 
     async def may_write_groups(self, region: str, identity: object, subnets: Sequence[object]) -> str:
@@ -76,6 +79,21 @@ class Inspection:
         url = f"{zone}/A/{PROBE}?api-version={DNS_API}"
         response = await self._send("PUT", url, body, headers)
         _raise_unless(response, f"writing a record in {_last(zone)}", {400, 412})
+        response = await self._send("GET", url)
+        _raise_unless(response, f"reading a record in {_last(zone)}", {200, 404})
+        return "allowed"
+
+    async def may_read_metrics(self) -> str:
+        path, _, _ = self._group().partition("?")
+        url = f"{path}/providers/microsoft.insights/metrics?api-version={METRICS_API_VERSION}&metricnames=CpuUsage"
+        response = await self._send("GET", url)
+        _raise_unless(response, "reading metrics", {200, 400, 404})
+        return "allowed"
+
+    async def may_query_logs(self) -> str:
+        if self._logs is None:
+            raise Unavailable("AUTOSCALER_LOGS_WORKSPACE is not set")
+        await self._logs.read()
         return "allowed"
 
     async def subnet(self, resource: str) -> str:

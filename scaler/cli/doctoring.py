@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Json = dict[str, Any]
+IN_THE_APP = "app, "  # begins the name of what the function app examined
 
 
 def examine(env: Mapping[str, str]) -> Json:
@@ -29,7 +30,8 @@ def examine(env: Mapping[str, str]) -> Json:
     except BadSetting as error:
         checks = [Check(name="environment", ok=False, detail=str(error), remedy="Mend this first.")]
     else:
-        checks = [_configuration(settings), *_admin_api(settings), *_azure(env), _discovery(settings)]
+        told = _admin_api(settings)
+        checks = [_configuration(settings), *told, *_azure(env, told), _discovery(settings)]
     return {"ok": all(c.ok is not False for c in checks), "checks": to_builtins(checks)}
 
 
@@ -103,12 +105,17 @@ def _in_the_app(client: Client, service: str) -> list[Check]:
     try:
         told = client.get("services", service, "doctor")
     except (Refusal, Unreachable) as error:
-        return [Check(name=f"app, {service}", ok=None, detail=f"the function app did not examine itself: {error}")]
-    return [replace(c, name=f"app, {service}: {c.name}") for c in convert(told["checks"], list[Check])]
+        return [
+            Check(name=f"{IN_THE_APP}{service}", ok=None, detail=f"the function app did not examine itself: {error}")
+        ]
+    return [replace(c, name=f"{IN_THE_APP}{service}: {c.name}") for c in convert(told["checks"], list[Check])]
 
 
-def _azure(env: Mapping[str, str]) -> list[Check]:
-    """What the function app needs of Azure, asked with the login of this desk."""
+def _azure(env: Mapping[str, str], told: Sequence[Check]) -> list[Check]:
+    """What the function app needs of Azure, asked with the login of this desk, unless the app itself has told: it has
+    the identity, the network and the settings that matter."""
+    if any(c.name.startswith(IN_THE_APP) and c.ok is not None for c in told):
+        return []
     missing = [name for name in NEEDED["function"] if not env.get(name, "").strip()]
     if missing:
         return [Check(name="Azure", ok=None, detail=f"{missing[0]} is not set here, so Azure is not asked from here")]

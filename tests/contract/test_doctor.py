@@ -6,12 +6,20 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scaler.azure.replica_stats import ReplicaStats
+from scaler.azure.table_state import TableState
+from scaler.doctor import Check, examine_service
+from scaler.errors import Unavailable
+from scaler.model import Phase, Replica
+from scaler.ports import Stored
+from scaler.settings import Settings
+from scaler.template import Template
 from tests.azurite import Azurite
 from tests.stand_in import GROUP, ROLES, SUBSCRIPTION, StandIn, start_stand_in
 
@@ -33,6 +41,7 @@ properties:
   subnetIds: [{{id: '{SUBNET}'}}]
 identity: {{type: UserAssigned, userAssignedIdentities: {{'{IDENTITY}': {{}}}}}}
 """
+PUBLIC = TEMPLATE.replace("Private", "Public").replace(f"  subnetIds: [{{id: '{SUBNET}'}}]\n", "")
 CONFIG = "services: {examined: {template: replica.yaml, regions: [westeurope], replicas: {max: 4}}}\n"
 Doctor = Callable[..., dict[str, dict[str, Any]]]
 
@@ -57,6 +66,8 @@ def doctor(azurite: Azurite, tmp_path: Path) -> Doctor:
             "AZURE_CLIENT_ID": "00000000-0000-4000-8000-00000000001d",
             "REPLICA_TOKEN": "planted-secret",
             "FRONT_ZONE": ZONE,
+            "AUTOSCALER_LOGS_ENDPOINT": stand_in.arm,
+            "AUTOSCALER_LOGS_WORKSPACE": SUBSCRIPTION,
             **stand_in.identity,
             **env,
         }
@@ -114,7 +125,11 @@ def test_what_is_well_is_said_and_nothing_is_left_behind(doctor: Doctor, allowed
         ("subnets", "subnets/read", "subnet"),
         ("regions", "locations/usages/read", "quota in westeurope"),
         ("regions", "locations/capabilities/read", "what westeurope offers"),
+        ("regions", "Insights/metrics/read", "right to read metrics"),
+        ("logs", "workspaces/query/read", "right to ask logs"),
+        ("identities", "userAssignedIdentities/read", "identity of replicas"),
         ("records", "privateDnsZones/A/write", "record of the front"),
+        ("records", "privateDnsZones/A/read", "record of the front"),
     ],
 )
 def test_a_right_that_is_missing_is_named(doctor: Doctor, tmp_path: Path, role: str, action: str, check: str) -> None:
@@ -148,9 +163,107 @@ def test_what_cannot_work_is_said_before_azure_says_it(
     assert said in found["detail"]
 
 
+Examined = Callable[..., Awaitable[dict[str, Check]]]
+SECRET, BEFORE = "planted-secret", "planted-secret-before"
+CERTIFICATES = "certificates of replicas"
+
+
+@pytest.fixture
+def examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Examined:
+    """Every check by name, asked in this process: the rows are these, whose replicas answer, and nobody else does."""
+
+    async def answers(_: ReplicaStats, replica: Replica) -> None:
+        if replica.address is None:
+            raise Unavailable(f"replica {replica.name}: no answer")
+
+    async def run(template: str, env: dict[str, str], *ready: Replica) -> dict[str, Check]:
+        async def load(_: TableState, service: str) -> Stored:
+            return Stored(service=service, replicas=ready)
+
+        monkeypatch.setattr(TableState, "load", load)
+        monkeypatch.setattr(ReplicaStats, "stats", answers)
+        (tmp_path / "replica.yaml").write_text(template)
+        (tmp_path / "autoscaler.yaml").write_text(CONFIG)
+        nobody = "https://127.0.0.1:9"
+        environment = {
+            "AUTOSCALER_CONFIG": str(tmp_path / "autoscaler.yaml"),
+            "AUTOSCALER_DEPLOYMENT_ID": "doctor-test",
+            "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION,
+            "AUTOSCALER_RESOURCE_GROUP": GROUP,
+            "AUTOSCALER_TABLE_ENDPOINT": nobody,
+            "AUTOSCALER_ARM_ENDPOINT": nobody,
+            "IDENTITY_ENDPOINT": "http://127.0.0.1:9/msi/token",
+            "IDENTITY_HEADER": "none",
+        }
+        return {c.name: c for c in await examine_service(Settings.read(environment | env), "examined")}
+
+    return run
+
+
+def ready(version: str, address: str | None = "127.0.0.1") -> Replica:
+    return Replica(
+        name="examined-1",
+        phase=Phase.READY,
+        region="westeurope",
+        template=version,
+        intended_at=0.0,
+        phase_at=0.0,
+        address=address,
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "env", "ok", "said"),
+    [
+        (TEMPLATE, {}, True, "private addresses"),
+        (PUBLIC, {}, False, "requests and the token go to them unencrypted"),
+        (PUBLIC, {"REPLICA_TLS": "false"}, None, "requests and the token go to them unencrypted"),
+        (PUBLIC, {"REPLICA_AUTHORITY": SECRET}, True, "signs; a certificate made now holds until 20"),
+        (PUBLIC, {"REPLICA_AUTHORITY": f"{SECRET} {BEFORE}"}, True, "no replica is left that needs the older secrets"),
+    ],
+)
+async def test_whether_what_goes_to_replicas_is_safe_is_said(
+    examined: Examined, template: str, env: dict[str, str], ok: bool | None, said: str
+) -> None:
+    found = (await examined(template, env))[CERTIFICATES]
+    assert (found.ok, said in found.detail) == (ok, True), found
+    assert bool(found.remedy) == (ok is not True)
+    assert "planted" not in repr(found)
+
+
+async def test_replicas_with_older_certificates_are_counted(examined: Examined) -> None:
+    found = await examined(PUBLIC, {"REPLICA_AUTHORITY": f"{SECRET} {BEFORE}"}, ready("another-tls"))
+    assert "1 ready replicas are of another version until they are replaced" in found[CERTIFICATES].detail
+    assert found["replicas"].detail == "1 that are ready answer, 1 of them by TLS with a certificate of their own"
+
+
+async def test_a_certificate_that_does_not_hold_is_said(examined: Examined, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scaler.doctor.time.time", lambda: 3.5e9)  # after the authority's end
+    found = (await examined(PUBLIC, {"REPLICA_AUTHORITY": SECRET}))[CERTIFICATES]
+    assert (found.ok, "does not hold" in found.detail) == (False, True), found
+
+
+async def test_replicas_that_are_ready_prove_the_image_and_those_that_do_not_answer_are_said(
+    examined: Examined,
+) -> None:
+    version = Template.read(TEMPLATE, "replica.yaml").hash
+    found = await examined(TEMPLATE, {}, ready(version), ready(version, None))
+    image = found["image 127.0.0.1:9/replica:0123abc"]
+    assert (image.ok, image.detail) == (True, "was pulled: 2 replicas of this version are ready")
+    assert found["replicas"].ok is False
+    assert found["replicas"].detail.startswith("1 of 2 that are ready do not answer: replica examined-1")
+
+
+def test_signals_are_read(doctor: Doctor, allowed: StandIn, azurite: Azurite) -> None:
+    queries = ", ".join(f"{{log_query: '{query}', per_replica: 10}}" for query in ("print value = 7", "Nobody | count"))
+    signals = f"max: 4}}, signals: [{queries}, {{storage_queue: none, per_replica: 1}}]"
+    checks = doctor(allowed, config=CONFIG.replace("max: 4}", signals), AUTOSCALER_QUEUE_ENDPOINT=azurite.queue)
+    told = [(c["ok"], c["detail"]) for name, c in checks.items() if name.startswith("signal ")]
+    assert told == [(True, "is 7"), *[(False, "cannot be read; the log says why")] * 2]
+
+
 def test_a_private_front_with_public_replicas_is_said(doctor: Doctor, allowed: StandIn) -> None:
-    public = TEMPLATE.replace("Private", "Public").replace(f"  subnetIds: [{{id: '{SUBNET}'}}]\n", "")
-    found = doctor(allowed, template=public, FRONT_SUBNET=SUBNET)["subnet"]
+    found = doctor(allowed, template=PUBLIC, FRONT_SUBNET=SUBNET)["subnet"]
     assert (found["ok"], "the front is private" in found["detail"]) == (False, True)
 
 

@@ -105,7 +105,8 @@ def calls(
 ) -> list[Callable[[], Awaitable[object]]]:
     fleet = ContainerGroups(arm, GROUP)
     records = AddressRecords(arm, ZONE)
-    inspection = Inspection(arm, table, None, PLACE.removesuffix("/providers"))
+    asking = LogNumber(logs, SUBSCRIPTION, "print value = 1")
+    inspection = Inspection(arm, table, None, PLACE.removesuffix("/providers"), logs=asking)
     template = Template.read(TEMPLATE, "replica.yaml")
     request = template.request("iris-0001", service="iris", deployment_id="d", region="westeurope")
     metric = MetricName.of(METRIC)
@@ -125,6 +126,8 @@ def calls(
         lambda: inspection.may_write_groups("westeurope", {"userAssignedIdentities": {IDENTITY: {}}}, [{"id": SUBNET}]),
         inspection.may_delete_groups,
         lambda: inspection.may_write_record(ZONE),
+        inspection.may_read_metrics,
+        inspection.may_query_logs,
     ]
 
 
