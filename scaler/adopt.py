@@ -1,12 +1,14 @@
 """From a container group that exists to the template of a scaled service. Pure.
 
 No secret is taken over, wherever it stood: each becomes ``${NAME}``, to be given to the function app as TEMPLATE_NAME.
-A GET of Azure tells none anyway; a file may, and a variable whose name sounds like one may hold one in plain text.
+A GET of Azure tells none anyway; a file may, and there are those in plain text: in variables whose name sounds like it,
+in connection strings and signed addresses, in commands and headers. Rather one too many is taken for a secret.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 import yaml
 from msgspec import Struct
@@ -17,8 +19,17 @@ from scaler.template import Template, decoded, stripped
 from scaler.template_check import OWN_VARIABLES
 from scaler.template_values import PLACE
 
-SOUNDS_SECRET = re.compile(
-    r"(?i)(secret|passw|pwd|token|api_?key|access_?key|account_?key|connection_?string|credential)"
+WORDS = r"secret|passw(?:or)?d?|pwd|token|api[_-]?key|access[_-]?key|account[_-]?key|connection[_-]?string|credential"
+SOUNDS_SECRET = re.compile(rf"(?i){WORDS}|authorization")
+AN_OPTION = rf"--?[\w-]*(?:{WORDS})[\w-]*"  # of a command: what follows it is a secret
+OPTION = re.compile(rf"(?i){AN_OPTION}")
+HOLDS_SECRET = re.compile(
+    rf"(?i)(?:{WORDS}|\bsig|signature)\s*[=:]\s*[^\s;&]"  # as in connection strings and signed addresses
+    rf"|{AN_OPTION}\s+[^\s-]"
+    r"|://[^/\s:@]*:[^/\s@]+@"  # an address with a password
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY"
+    r"|\b(?:bearer|basic)\s+[\w+/.=-]{8}"
+    r"|\beyJ[\w-]{8,}\.[\w-]{8,}\."  # a signed token
 )
 NAME = re.compile(r"[^A-Z0-9]+")
 
@@ -33,12 +44,12 @@ class Adopted(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
 
 
-def adopt(text: str | bytes, source: str) -> Adopted:
-    """``text`` is what ``az container export`` writes, or what a GET of the group answers (JSON is YAML). Raises
-    ``BadSetting``."""
+def adopt(text: str | bytes, source: str, taken: Collection[str] = ()) -> Adopted:
+    """``text`` is what ``az container export`` writes, or what a GET of the group answers (JSON is YAML). ``taken`` are
+    names that settings have already: none of them gets a second meaning. Raises ``BadSetting``."""
     raw = decoded(text, source)
     _check_shape(raw, source)
-    adopter = _Adopter(source)
+    adopter = _Adopter(taken)
     body = adopter.cleaned(stripped(raw))
     if isinstance(tags := raw.get("tags"), dict) and tags:
         body["tags"] = tags
@@ -96,8 +107,8 @@ def _region(raw: Json) -> str:
 
 
 class _Adopter:
-    def __init__(self, source: str) -> None:
-        self._source = source
+    def __init__(self, taken: Collection[str]) -> None:
+        self._taken = taken
         self.settings: dict[str, str] = {}
         self.notes: list[str] = []
 
@@ -112,31 +123,58 @@ class _Adopter:
                 if "environmentVariables" in inner:  # ours are set for each replica, whatever stands here
                     others = [v for v in inner["environmentVariables"] if v.get("name") not in OWN_VARIABLES]
                     inner["environmentVariables"] = others
-                    self._variables(others)
+                    self._variables(others, str(container.get("name", "")))
+            for container in properties.get(key) or []:
+                self._spoken(container.get("properties", {}), str(container.get("name", "")))
         for credential in properties.get("imageRegistryCredentials") or []:
             if "identity" not in credential:
                 server = str(credential.get("server", ""))
                 credential["password"] = self._place(f"REGISTRY_{server}", f"password of the registry {server}")
         for volume in properties.get("volumes") or []:
             self._volume(volume)
-        workspace = (properties.get("diagnostics") or {}).get("logAnalytics")
-        if workspace is not None:
+        if properties.pop("networkProfile", None) is not None:
+            self.notes.append("networkProfile: Azure takes none any more; name the subnet: `subnetIds: [{id: …}]`")
+        workspace = _mapping(properties.get("diagnostics")).get("logAnalytics")
+        if isinstance(workspace, dict):
             workspace["workspaceKey"] = self._place("WORKSPACE_KEY", "key of the Log Analytics workspace")
             self.notes.append(
                 "diagnostics.logAnalytics: this way of logging ended on 2026-09-14; use diagnostic settings"
             )
         return escaped
 
-    def _variables(self, variables: list[Json]) -> None:
+    def _variables(self, variables: list[Json], container: str) -> None:
         for variable in variables:
             name = str(variable.get("name", ""))
             plain = variable.get("value")
-            if plain is not None and SOUNDS_SECRET.search(name):
-                self.notes.append(f"{name}: was in plain text, and sounds like a secret; it is one now")
+            if plain is not None and (SOUNDS_SECRET.search(name) or HOLDS_SECRET.search(str(plain))):
+                self.notes.append(f"{name}: was in plain text, and seems to be a secret; it is one now")
                 plain = None
             if plain is None:
                 variable.pop("value", None)
-                variable["secureValue"] = self._place(name, f"variable {name} of the container")
+                variable["secureValue"] = self._place(name, f"variable {name} of container {container}")
+
+    def _spoken(self, container: Json, name: str) -> None:
+        """Secrets in commands and in headers of probes. Azure has no secret form of these, so they stay in plain text
+        there, which is worth a note."""
+        found = len(self.settings)
+        probes = [_mapping(container.get(kind)) for kind in ("livenessProbe", "readinessProbe")]
+        for holder in (container, *(_mapping(p.get("exec")) for p in probes)):
+            if isinstance(command := holder.get("command"), list):
+                holder["command"] = [self._argument(a, b, name) for a, b in zip(["", *command], command, strict=False)]
+        for header in (_mapping(h) for p in probes for h in _headers(_mapping(p.get("httpGet")))):
+            key, value = str(header.get("name", "")), str(header.get("value", ""))
+            if value and (SOUNDS_SECRET.search(key) or HOLDS_SECRET.search(value)):
+                header["value"] = self._place(f"{name}_{key}", f"header {key} of a probe of container {name}")
+        if len(self.settings) > found:
+            self.notes.append(
+                f"{name}: a command or a header of a probe holds a secret, which whoever may read the group sees"
+            )
+
+    def _argument(self, before: object, argument: object, name: str) -> object:
+        follows = isinstance(before, str) and OPTION.fullmatch(before)
+        if not isinstance(argument, str) or not (follows or HOLDS_SECRET.search(argument)):
+            return argument
+        return self._place(f"{name}_COMMAND_{len(self.settings)}", f"a part of a command of container {name}")
 
     def _volume(self, volume: Json) -> None:
         name = str(volume.get("name", "volume"))
@@ -150,6 +188,9 @@ class _Adopter:
                     f"volume {name}: Azure does not tell the names of its files; write them into the template"
                 )
                 volume["secret"] = {"FILE": self._place(name, f"a file of volume {name}, in base64")}
+        repository = volume.get("gitRepo")
+        if isinstance(repository, dict) and HOLDS_SECRET.search(str(repository.get("repository", ""))):
+            repository["repository"] = self._place(f"{name}_REPOSITORY", f"address of the repository of volume {name}")
         share = volume.get("azureFile")
         if isinstance(share, dict) and "userAssignedIdentityClientId" not in share:
             account = str(share.get("storageAccountName", name))
@@ -158,8 +199,19 @@ class _Adopter:
     def _place(self, name: str, meaning: str) -> str:
         short = NAME.sub("_", name.upper()).strip("_") or "VALUE"
         short = short if short[0].isalpha() else f"V_{short}"
-        self.settings[f"TEMPLATE_{short}"] = meaning
-        return f"${{{short}}}"
+        free = short
+        while free in self._taken or self.settings.get(f"TEMPLATE_{free}", meaning) != meaning:
+            free += "_OTHER" if free == short else "_"
+        self.settings[f"TEMPLATE_{free}"] = meaning
+        return f"${{{free}}}"
+
+
+def _mapping(value: object) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+def _headers(request: Json) -> list[object]:
+    return found if isinstance(found := request.get("httpHeaders"), list) else []
 
 
 def _escaped(value: object) -> object:

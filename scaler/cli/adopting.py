@@ -12,8 +12,10 @@ from scaler.adopt import Adopted, added, adopt, entry
 from scaler.config import SERVICE_NAME, load
 from scaler.errors import BadSetting
 from scaler.settings import Settings
+from scaler.template_values import PLACE
 
 Json = dict[str, Any]
+OF_THE_DEPLOYMENT = {"REPLICA_IMAGE", "REGISTRY", "REPLICA_IDENTITY", "SUBNET"}  # infra/app/function.bicep sets these
 
 
 def adopt_into(source: str, service: str | None, config: Path, env: Mapping[str, str] = os.environ) -> Json:
@@ -25,7 +27,7 @@ def adopt_into(source: str, service: str | None, config: Path, env: Mapping[str,
     name = service or _service_name(file.stem if file.exists() else source)
     if not SERVICE_NAME.fullmatch(name):
         raise BadSetting(f"--service: {name!r} is no name of a service: up to 40 lower-case letters, digits and dashes")
-    made = adopt(text, file.name)
+    made = adopt(text, file.name, _taken(config))
     template = config.parent / f"{name}.yaml"
     if template.exists():
         raise BadSetting(f"{template}: is there already; give another name with --service, or move it away")
@@ -46,6 +48,13 @@ def shown(body: Json) -> str:
     lines += [f"note: {note}" for note in body["notes"]]
     lines.append("A replica has to answer /readyz and /stats: docs/inference.md. Then: python -m scaler validate")
     return "\n".join(lines)
+
+
+def _taken(config: Path) -> set[str]:
+    """Names of settings that mean something already, to the templates beside the configuration."""
+    beside = [f for f in config.parent.glob("*.yaml") if f != config]
+    texts = [f.read_text(encoding="utf-8", errors="replace") for f in beside]
+    return {name for text in texts for name in PLACE.findall(text) if name} | OF_THE_DEPLOYMENT
 
 
 def _told(made: Adopted) -> Json:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,6 +67,71 @@ SETTINGS = {
     "TEMPLATE_CERTS_CERT_PEM",
     "TEMPLATE_LOST",
 }
+
+
+SPOKEN = {
+    "a connection string": ("value", "Endpoint=sb://x;SharedAccessKey=planted-9="),
+    "an account": ("value", "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=planted-9"),
+    "a signed address": ("value", "https://x.blob.core.windows.net/c?sv=1&sig=planted-9"),
+    "an address with a password": ("value", "postgres://user:planted-9@host/db"),
+    "a key": ("value", "-----BEGIN PRIVATE KEY-----\nplanted-9\n-----END PRIVATE KEY-----"),
+    "an option": ("command", ["serve", "--token=planted-9"]),
+    "an option and its value": ("command", ["serve", "--api-key", "planted-9", "--port", "8000"]),
+    "a line of a shell": ("command", ["sh", "-c", "serve --password planted-9"]),
+    "a header of a probe": ("header", {"name": "Authorization", "value": "Bearer planted-9"}),
+    "a repository": ("repository", "https://user:planted-9@github.com/a/b"),
+}
+
+
+@pytest.mark.parametrize("where", SPOKEN)
+def test_a_secret_in_plain_text_is_not_copied_wherever_it_stands(where: str) -> None:
+    kind, secret = SPOKEN[where]
+    body = yaml.safe_load(EXPORTED)
+    server = body["properties"]["containers"][0]["properties"]
+    if kind == "value":
+        server["environmentVariables"].append({"name": "PLAIN", "value": secret})
+    elif kind == "command":
+        server["command"] = secret
+    elif kind == "header":
+        server["readinessProbe"] = {"httpGet": {"path": "/readyz", "port": 8000, "httpHeaders": [secret]}}
+    else:
+        body["properties"]["volumes"].append({"name": "code", "gitRepo": {"repository": secret}})
+    made = adopt(yaml.safe_dump(body), "export.yaml")
+    assert "planted" not in repr(made)
+    assert len(made.settings) == len(SETTINGS) + 1
+    values = {n.removeprefix("TEMPLATE_"): "given" for n in made.settings}
+    assert b"given" in Template.read(made.template, "iris.yaml", values).body
+
+
+def test_what_is_no_secret_stays_as_it_is() -> None:
+    body = yaml.safe_load(EXPORTED)
+    server = body["properties"]["containers"][0]["properties"]
+    server["command"] = ["python", "-m", "inference", "--port", "8000", "--tokenizer=bert"]
+    server["environmentVariables"] += [{"name": "MODEL_URL", "value": "https://example.org/models/iris?version=2"}]
+    made = adopt(yaml.safe_dump(body), "export.yaml")
+    assert set(made.settings) == SETTINGS
+    assert "--tokenizer=bert" in made.template
+    assert "https://example.org/models/iris?version=2" in made.template
+
+
+def test_no_setting_gets_two_meanings(run: Run, place: Path) -> None:
+    """Neither one of the deployment's own, nor one that another template has, nor one of two containers."""
+    body = yaml.safe_load(EXPORTED)
+    containers = body["properties"]["containers"]
+    variables = [{"name": name, "secureValue": None} for name in ("DB_PASSWORD", "REGISTRY")]
+    resources = {"requests": {"cpu": 0.5, "memoryInGB": 0.5}}
+    sidecar = {"image": "r.azurecr.io/log:1", "resources": resources, "environmentVariables": variables}
+    containers.append({"name": "log", "properties": sidecar})
+    (place / "two.yaml").write_text(yaml.safe_dump(body))
+    names = []
+    for service, file in (("iris", "export.yaml"), ("both", "two.yaml")):
+        told = run("adopt", str(place / file), "--service", service, "-c", str(place / "autoscaler.yaml"), "--json")
+        assert told.exit_code == 0, told.output
+        names.append(set(json.loads(told.stdout)["settings"]))
+    assert names[0] == SETTINGS
+    assert not names[0] & names[1]
+    assert "TEMPLATE_REGISTRY" not in names[1]
+    assert len([n for n in names[1] if "DB_PASSWORD" in n]) == 2
 
 
 @pytest.fixture
