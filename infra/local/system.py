@@ -33,6 +33,7 @@ ROLES = ROOT / "infra" / "app" / "roles.json"  # what Azure will allow is all th
 IMAGE = "aciautoscaler.azurecr.io/iris:1"
 DEPLOYMENT_ID = "local"
 IDENTITY = "00000000-0000-4000-8000-00000000001d"
+LOGS_WORKSPACE = "00000000-0000-4000-8000-000000000106"
 RUN_VARIABLE = "ACI_AUTOSCALER_RUN"  # in the environment of every process of one start
 # Other certificates than our own must not be trusted by accident, and a proxy has no business on loopback.
 NOT_INHERITED = (
@@ -166,6 +167,7 @@ def app_environment(system: System) -> dict[str, str]:
         "AUTOSCALER_ARM_ENDPOINT": system.doors.arm,
         "AUTOSCALER_METRICS_ENDPOINT": system.doors.arm,
         "AUTOSCALER_LOGS_ENDPOINT": system.doors.arm,
+        "AUTOSCALER_LOGS_WORKSPACE": LOGS_WORKSPACE,
         "AUTOSCALER_TICK_SCHEDULE": system.tick_schedule,
         "AzureWebJobsStorage__queueServiceUri": queue,
         "AzureWebJobsStorage__tableServiceUri": table,

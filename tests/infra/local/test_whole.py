@@ -49,6 +49,18 @@ def test_with_tls_nothing_goes_to_a_replica_in_plain_text(tmp_path: Path) -> Non
             assert not plain.recv(100).startswith(b"HTTP"), "it serves TLS alone"
 
 
+def test_the_commands_of_the_readme_work_and_doctor_finds_nothing_wrong(up: Started) -> None:
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = page.partition("In another terminal:\n\n")[2].partition("\n\n")[0]
+    here = block.replace("http://127.0.0.1:8080", "$FRONT_URL")  # other ports than a person's own
+    assert here.count("-m scaler") >= 4
+    doctor = ".venv/bin/python -m scaler doctor"
+    script = "\n".join(["set -ex", *(line.strip() for line in here.splitlines()), doctor])
+    told = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert '{"predictions":[0]}' in told.stdout
+
+
 def test_the_demo_holds_and_leaves_nothing(tmp_path: Path) -> None:
     began = time.time()
     demo = Started(tmp_path, "demo")
