@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""What surrounds `azd provision`: `prepare` before it, `images` after it, `empty` before `azd down`. Only the standard
+"""What surrounds `azd provision`: `prepare` before it, `images` after it, `leave` before `azd down`. Only the standard
 library and the programs `az`, `azd` and `git` are needed.
 
     python3 infra/ship.py prepare    the month that the budget begins in, once
     python3 infra/ship.py images     build replica and discovery in the registry, mirror Envoy, tell the function app
-    python3 infra/ship.py empty      stop the autoscaler and delete its container groups, so that nothing is left
+    python3 infra/ship.py empty      stop the autoscaler and delete its container groups
+    python3 infra/ship.py leave      that, and take its roles back: what `azd down` would leave in the subscription
 
 A tag is the commit, and never means two things: with changes that are not committed their hash is added. The rollout
 follows by itself: an image with another tag is another template.
@@ -26,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ENVOY_SOURCE = "docker.io/envoyproxy"
 KEPT_DAYS, KEPT_TAGS = 30, 10
 PURGE = f"acr purge --filter 'replica:.*' --filter 'discovery:.*' --ago {KEPT_DAYS}d --keep {KEPT_TAGS} --untagged"
+ROLES = "ACI Autoscaler "  # their names begin so, and end with the suffix of the deployment: infra/app/roles.bicep
 IMAGES = {"replica": "inference/Dockerfile", "discovery": "infra/front/Dockerfile"}
 
 
@@ -35,7 +37,7 @@ class Failed(Exception):
 
 def main(words: Sequence[str], env: Mapping[str, str]) -> int:
     """Exit code 0: done; 1: a program failed; 2: wrong call."""
-    verbs = {"prepare": prepare, "images": images, "empty": empty}
+    verbs = {"prepare": prepare, "images": images, "empty": empty, "leave": leave}
     if len(words) != 1 or words[0] not in verbs:
         print(__doc__, file=sys.stderr)
         return 2
@@ -96,6 +98,23 @@ def empty(env: Mapping[str, str]) -> None:
     for resource in found:
         step(f"deleting {resource.rpartition('/')[2]}")
         run("az", "container", "delete", "--ids", resource, "--yes", "--output", "none")
+
+
+def leave(env: Mapping[str, str]) -> None:
+    """Roles are of the subscription, not of the resource group that `azd down` deletes. One that is still given to
+    somebody cannot be deleted, and those who have it are about to go."""
+    deployment = env.get("AUTOSCALER_DEPLOYMENT_ID")
+    if not deployment:
+        return
+    empty(env)
+    own = f"starts_with(roleName, '{ROLES}') && ends_with(roleName, ' {deployment.rpartition('-')[2]}')"
+    listing = ("az", "role", "definition", "list", "--custom-role-only", "true", "--output", "json")
+    for role in json.loads(output(*listing, "--query", f"[?{own}].name") or "[]"):
+        given = ("az", "role", "assignment", "list", "--all", "--role", role, "--query", "[].id", "--output", "json")
+        for assignment in json.loads(output(*given) or "[]"):
+            run("az", "role", "assignment", "delete", "--ids", assignment)
+        step(f"deleting the role {role}")
+        run("az", "role", "definition", "delete", "--name", role)
 
 
 def purge(registry: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -148,9 +149,37 @@ def test_emptying_what_was_never_deployed_does_nothing(programs: Programs) -> No
     assert programs.calls == []
 
 
+def test_leaving_takes_the_roles_back_after_the_groups_and_no_other_role(programs: Programs) -> None:
+    answers = {
+        **CLEAN,
+        "az role definition list": [0, '["one", "two"]'],
+        "az role assignment list --all --role one": [0, '["/assignments/a", "/assignments/b"]'],
+        "az role assignment list --all --role two": [0, "[]"],
+    }
+    ran = programs.ship("leave", answers, **DEPLOYED)
+    assert ran.returncode == 0, ran.stderr
+    listing = next(c for c in programs.calls if "role definition list" in c)
+    assert "[?starts_with(roleName, 'ACI Autoscaler ') && ends_with(roleName, ' x')].name" in listing
+    assert "--custom-role-only true" in listing
+    assert [" ".join(c.split()[1:]) for c in programs.calls if " delete " in c] == [
+        "role assignment delete --ids /assignments/a",
+        "role assignment delete --ids /assignments/b",
+        "role definition delete --name one",
+        "role definition delete --name two",
+    ]
+    assert programs.calls[0].startswith("az functionapp stop"), "or it would make anew what is deleted"
+
+
+def test_the_roles_that_are_left_are_those_that_were_made() -> None:
+    made = re.findall(r"roleName: '([^']+)'", (ROOT / "infra" / "app" / "roles.bicep").read_text(encoding="utf-8"))
+    assert len(made) == 6
+    assert all(name.startswith("ACI Autoscaler ") and name.endswith(" ${suffix}") for name in made)
+    assert "var deploymentId = 'aci-${suffix}'" in (ROOT / "infra" / "main.bicep").read_text(encoding="utf-8")
+
+
 def test_the_hooks_of_azd_call_what_there_is() -> None:
     described = yaml.safe_load((ROOT / "azure.yaml").read_text(encoding="utf-8"))
-    for name, verb in (("preprovision", "prepare"), ("postprovision", "images"), ("predown", "empty")):
+    for name, verb in (("preprovision", "prepare"), ("postprovision", "images"), ("predown", "leave")):
         for system in ("posix", "windows"):
             assert described["hooks"][name][system]["run"].endswith(f"infra/ship.py {verb}")
     assert described["workflows"]["up"]["steps"] == [{"azd": "provision"}, {"azd": "deploy --all"}]
@@ -161,4 +190,5 @@ def test_the_workflows_hold_no_secret_and_sign_in_by_federation() -> None:
         text = file.read_text(encoding="utf-8")
         assert yaml.safe_load(text)["jobs"]
         assert "secrets." not in text
+        assert "azd provision" not in text.partition("jobs:")[2], "parameters that a desk has given would be taken away"
     assert "id-token: write" in (ROOT / ".github" / "workflows" / "ship.yml").read_text(encoding="utf-8")
