@@ -17,7 +17,7 @@ param variant string = 'public'
 @description('Whoever deploys; may then run `doctor` against the tables. No effect on the price.')
 param principalId string = ''
 
-@description('Who is told by alerts and budget. No effect on the price; four log alerts cost about 2 a month together.')
+@description('Who is told by alerts and budget. No effect on the price; four log alerts cost about 6 a month together.')
 param alertEmail string = ''
 
 @description('What the resource group may cost a month, in the currency of the account; told at 50, 80 and 100 percent. A budget is free.')
