@@ -20,9 +20,11 @@ SEED = 20_260_301
 MAX_REPLICAS = 5
 PINNED = 2
 SLO_WAIT_S = 5.0
+LATENESS_PRICE = 4.0  # low, so that the last replica of a day that lasts minutes goes within one
 HOLD_LIMIT_S = 60.0
 SCALE_IN_WINDOW_S = 10.0
 DRAIN_DEADLINE_S = 15.0
+EXPECTED_START_S = 6.0  # the learning before which nothing is given up lasts some times as long: within the day, then
 REFUSAL_GRACE_S = 3.0  # a tick has to see the clock pass, and discovery the tick
 
 # The working hours of the built-in day; a recorded trace takes their place and their length.
@@ -155,9 +157,11 @@ def write_settings(folder: Path, day: Day | None, *, image: str) -> Path:
         most=MAX_REPLICAS,
         rate=f"{day.requests_per_second if day else BUILT_IN_PEAK / REPLICAS_AT_PEAK:g}",
         slo=SLO_WAIT_S,
+        lateness=LATENESS_PRICE,
         window=SCALE_IN_WINDOW_S,
         drain=DRAIN_DEADLINE_S,
         hold=HOLD_LIMIT_S,
+        start=EXPECTED_START_S,
         timezone=timezone,
         rules=rules,
     )
@@ -185,9 +189,10 @@ services:
     replicas: {{min: 0, max: {most}}}
     target: {{requests_per_second: {rate}}}
     slo_wait_s: {slo:g}
+    lateness_price: {lateness:g}
     hold_limit_s: {hold:g}
     scale_in: {{window_s: {window:g}, drain_deadline_s: {drain:g}}}
-    start: {{deadline_s: 60}}
+    start: {{expected_s: {start:g}, deadline_s: 60}}
     unhealthy_after_s: 20
     schedule:
       timezone: {timezone}

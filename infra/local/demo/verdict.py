@@ -215,10 +215,11 @@ def off_checks(seen: Evidence) -> list[Expectation]:
 
 
 def pin_checks(seen: Evidence) -> list[Expectation]:
-    """The pin: kept while it lasts, gone by itself."""
+    """The pin: kept while it lasts, gone by itself. What was asked for before it comes and goes in its first half."""
     pin = seen.day.phase("pin")
+    half = (pin.start + pin.end) / 2
     during = [turn for turn in seen.turns if pin.start + TICK_GRACE_S <= turn.at <= pin.end - 0.5]
-    ready = max((sample.ready for sample in seen.samples if pin.start <= sample.at <= pin.end + 1), default=0)
+    ready = max((sample.ready for sample in seen.samples if half <= sample.at <= pin.end + 1), default=0)
     after = [turn for turn in seen.turns if turn.at >= pin.end + TICK_GRACE_S]
     still = sum(turn.limited_by == "pin" for turn in after)
     least = min((turn.desired for turn in after), default=PINNED)

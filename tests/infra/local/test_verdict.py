@@ -168,6 +168,12 @@ def ignored_pin(seen: Evidence) -> Evidence:
     )
 
 
+def more_than_pinned(seen: Evidence) -> Evidence:
+    pin = DAY.phase("pin")
+    inside = pin.start + 0.7 * (pin.end - pin.start)
+    return with_samples(seen, lambda s: msgspec.structs.replace(s, ready=PINNED + 1) if inside < s.at < pin.end else s)
+
+
 def endless_pin(seen: Evidence) -> Evidence:
     end = DAY.phase("pin").end
     return change(
@@ -201,6 +207,7 @@ def process_left(seen: Evidence) -> Evidence:
         (ran_at_night, "off-hours: none wanted, and none left"),
         (answered_at_night, "off-hours: every request was refused"),
         (ignored_pin, f"the pin of {PINNED} was kept"),
+        (more_than_pinned, f"the pin of {PINNED} was kept"),
         (endless_pin, "the pin ended by itself"),
         (group_left, "no container group was left"),
         (part_died, "no part of the system died"),
