@@ -17,6 +17,7 @@ CORE: dict[str, tuple[str, ...]] = {
     "budget": ("test_budget",),
     "decide": ("test_decide", "test_budget", "test_decide_properties"),
     "foresight/spares": ("test_spares",),
+    "foresight/band": ("test_past",),
     "foresight/history": ("test_history",),
     "foresight/forecast": ("test_forecast",),
     "foresight/newsvendor": ("test_newsvendor",),
@@ -39,4 +40,5 @@ CORE: dict[str, tuple[str, ...]] = {
     "memory": ("test_conditions", "test_shadow", "test_tick"),
     "tally": ("test_tally",),
     "happened": ("test_telling",),
+    "tick/rows": ("test_tick", "test_shadow"),
 }

@@ -34,17 +34,20 @@ RECKONED: dict[type[ast.operator], type[ast.operator]] = {
     ast.Mod: ast.Mult,
     ast.Pow: ast.Mult,
 }
+TUNED = 10.0  # spans of time and the like: 45 s or 46 s is a choice, 90 s would be a fault
 NAMED = {"min": "max", "max": "min", "any": "all", "all": "any", "floor": "ceil", "ceil": "floor"}
 
 
 class Mutant(Struct, frozen=True, kw_only=True):
-    """One fault: where it is, what it makes of what, and the whole tree with it."""
+    """One fault: where it is, what it makes of what, and the whole tree with it. ``function`` is the outermost function
+    that it is in, by its qualified name; None: it is in none, or in what is worked out when a function is made."""
 
     where: str
-    line: int
+    lines: range
     before: str
     after: str
     tree: Any
+    function: str | None
 
     @property
     def key(self) -> str:
@@ -60,11 +63,12 @@ def mutants(module: str, source: str) -> Iterator[Mutant]:
             mutated = copy.deepcopy(tree)
             _put(mutated, path, changed)
             yield Mutant(
-                where=".".join([module, *_names(tree, path)]),
-                line=getattr(node, "lineno", 0),
+                where=".".join([module, *(owner.name for owner, _ in _owners(tree, path))]),
+                lines=_lines(tree, path),
                 before=_text(node),
                 after=_text(changed),
                 tree=ast.fix_missing_locations(mutated),
+                function=_function(tree, path),
             )
 
 
@@ -123,6 +127,8 @@ def _of_numbers(node: ast.AST) -> Iterator[ast.AST]:
             yield _with(node, op=RECKONED[type(op)]())
         case ast.Constant(value=bool() as value):
             yield ast.Constant(not value)
+        case ast.Constant(value=float() as value) if value >= TUNED:
+            yield ast.Constant(value * 2)
         case ast.Constant(value=int() | float() as value):
             yield ast.Constant(value + 1)
         case ast.Name(id=name) if name in NAMED:
@@ -161,13 +167,49 @@ def _put(tree: ast.AST, path: Path, node: ast.AST) -> None:
         getattr(tree, name)[index] = node
 
 
-def _names(tree: ast.AST, path: Path) -> Iterator[str]:
+Owner = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def _nodes(tree: ast.AST, path: Path) -> Iterator[tuple[ast.AST, str]]:
+    """The nodes on the way to a place, from the outside in, each with the field of it that the way leaves by."""
+    for i, (step, _) in enumerate(path):
+        at = tree
+        for name, place in path[:i]:
+            value = getattr(at, name)
+            at = value if place is None else value[place]
+        yield at, step
+
+
+def _owners(tree: ast.AST, path: Path) -> Iterator[tuple[Owner, str]]:
     """The classes and functions that a place is in."""
-    for step, place in path:
-        value = getattr(tree, step)
-        tree = value if place is None else value[place]
-        if isinstance(tree, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            yield tree.name
+    for node, step in _nodes(tree, path):
+        if isinstance(node, Owner):
+            yield node, step
+
+
+def _function(tree: ast.AST, path: Path) -> str | None:
+    names = []
+    for owner, step in _owners(tree, path):
+        names.append(owner.name)
+        if not isinstance(owner, ast.ClassDef):
+            return ".".join(names) if step == "body" else None
+    return None
+
+
+def _lines(tree: ast.AST, path: Path) -> range:
+    """The lines that run when the statement of a place does: of a compound one, its head."""
+    statements = [(node, step) for node, step in _nodes(tree, path) if isinstance(node, ast.stmt)]
+    place: Any = tree
+    for name, index in path:
+        value = getattr(place, name)
+        place = value if index is None else value[index]
+    own = isinstance(place, ast.stmt)
+    node, step = (place, "") if own or not statements else statements[-1]
+    first, last = getattr(node, "lineno", 0), getattr(node, "end_lineno", 0)
+    body = getattr(node, "body", None)
+    if isinstance(body, list) and body and step != "body":
+        last = max(first, body[0].lineno - 1)
+    return range(first, last + 1)
 
 
 def _text(node: ast.AST) -> str:

@@ -11,7 +11,6 @@ from tests.core import CORE
 ROOT = Path(__file__).resolve().parents[2]
 PURE = (
     *CORE,
-    "foresight/band",
     "adopt",
     *(f"replay/{p.stem}" for p in (ROOT / "scaler/replay").glob("*.py")),
     *(f"peers/{p.stem}" for p in (ROOT / "scaler/peers").glob("*.py")),
@@ -36,6 +35,7 @@ ALLOWED = {
     "schedule": {"datetime"},
     "budget": {"datetime"},
     "recompute": {"ports"},
+    "tick/rows": {"ports", "tick"},
     "replay/record": {"ports"},
     "replay/beside": {"ports"},
 }
