@@ -43,7 +43,8 @@ def _lent(state: State, live: State) -> State:
 
 
 def _returned(state: State, live: State) -> State:
-    if state.ahead is None or live.ahead is None:
+    assert state.ahead is not None  # `decide` never leaves it out
+    if live.ahead is None:
         return state
     history = replace(state.ahead.history, blocks=(), tail=b"")
     return replace(state, ahead=replace(state.ahead, history=history))

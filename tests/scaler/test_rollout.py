@@ -241,6 +241,15 @@ def test_a_version_whose_secret_is_nowhere_cannot_be_made_and_that_is_said() -> 
     assert "version_lost" in told
 
 
+def test_versions_that_cannot_be_made_any_more_are_left_out() -> None:
+    """One whose secret the file no longer has, one that was kept without a body, and one that nobody knows."""
+    before, now = with_secret("inference:1", "KEY, secureValue: x"), with_secret("inference:2", "OTHER, value: y")
+    lost = Version(hash=before.hash, image=before.image, at=NOW, body=before.bare())
+    for version in (lost, replace(lost, body=b""), replace(lost, hash="another")):
+        rolled = rolling(good=before.hash, target=now.hash, versions=(version,))
+        assert templates(rolled, now) == {now.hash: now}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -73,6 +73,27 @@ def test_a_shadow_keeps_no_record_of_its_own(forecast: bool) -> None:
     assert live.ahead.history.blocks
 
 
+def test_beside_a_live_policy_that_remembers_no_arrivals_a_shadow_keeps_its_own_record() -> None:
+    rules = policy(forecast=True)
+    now = seen(15.0, ready=1, arrivals=30.0, completed=30.0, in_flight=2.0)
+    _, beside = decide_beside(rules, State(), State(), now)
+    assert beside.ahead is not None
+    assert beside.ahead.history.tail
+    later, beside = decide_beside(rules, beside, State(), seen(30.0, ready=1, arrivals=30.0, in_flight=2.0))
+    assert beside.ahead is not None
+    assert later.desired == 1
+    assert len(beside.ahead.history.tail) == 4 * 3  # bins of 10 s
+
+
+def test_a_shadow_that_an_earlier_version_wrote_gets_the_live_record() -> None:
+    rules = policy(forecast=True)
+    _, live = decide(rules, initial_state(rules), seen(15.0, ready=1, arrivals=30.0, in_flight=2.0))
+    now = seen(30.0, ready=1, arrivals=30.0, completed=30.0, in_flight=2.0)
+    _, beside = decide_beside(rules, State(), live, now)
+    assert beside.ahead is not None
+    assert beside.ahead.history.tail == b""
+
+
 async def test_a_tick_records_what_the_shadow_wanted_and_does_what_the_live_policy_wants() -> None:
     ticking = Ticking(services=SHADOWED.replace("shadow: {", "shadow: {replicas: {max: 1}, "))
     await ticking.pin(2)
