@@ -210,6 +210,10 @@ def _node() -> Path | None:
     return node if node.exists() else None
 
 
+AWAY = missing_azurite()
+needs_azurite = pytest.mark.skipif(AWAY is not None, reason=str(AWAY))  # for tests that start a whole system
+
+
 def write_certificates(folder: Path) -> None:
     """A throw-away authority and what it signed for this machine: ca.pem, cert.pem and key.pem."""
     authority = trustme.CA()

@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 
 from infra.local.demo.day import BUILT_IN_PEAK, MAX_REPLICAS, REPLICAS_AT_PEAK
-from infra.local.guards import AZURITE
 from infra.local.places import DEMO
+from tests.azurite import needs_azurite
 from tests.infra.local.running import BODY, Started, brought_up, exports
 from tests.web.browsing import browser
 
 pytestmark = [
     pytest.mark.verify,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(not AZURITE.is_file(), reason="Azurite is not installed; `make setup` installs it"),
+    needs_azurite,
 ]
 
 LOAD_PER_S = 2.2 * BUILT_IN_PEAK / REPLICAS_AT_PEAK  # what three replicas carry

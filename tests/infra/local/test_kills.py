@@ -15,7 +15,7 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-from infra.local.guards import AZURITE
+from tests.azurite import needs_azurite
 from tests.infra.local.running import (
     Load,
     Request,
@@ -32,7 +32,7 @@ from tests.infra.local.running import (
 pytestmark = [
     pytest.mark.verify,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(not AZURITE.is_file(), reason="Azurite is not installed; `make setup` installs it"),
+    needs_azurite,
 ]
 CONFIG = """
 services:

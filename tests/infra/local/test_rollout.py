@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.guards import AZURITE
+from tests.azurite import needs_azurite
 from tests.infra.local.running import Load, Started, brought_up, deploy_file, rollout, settled, within
 
 pytestmark = [
     pytest.mark.verify,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(not AZURITE.is_file(), reason="Azurite is not installed; `make setup` installs it"),
+    needs_azurite,
 ]
 CONFIG = """
 services:

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from infra.local.demo.day import SERVICE
-from infra.local.guards import AZURITE
 from infra.local.places import DEMO, LOCAL, read_ports
+from tests.azurite import needs_azurite
 from tests.infra.local.running import Started, eventually
 
 pytestmark = pytest.mark.timeout(600)
@@ -84,7 +84,7 @@ def traces(*more: Path) -> Iterator[Path]:
 
 
 @pytest.mark.verify
-@pytest.mark.skipif(not AZURITE.is_file(), reason="Azurite is not installed; `make setup` installs it")
+@needs_azurite
 def test_no_trace_of_a_demo_holds_a_secret(tmp_path: Path) -> None:
     started = Started(tmp_path, "demo", "--tls")
     secrets: dict[str, str] = {}

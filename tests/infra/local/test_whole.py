@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.guards import AZURITE
 from infra.local.ledger import started
 from infra.local.places import DEMO, ROOT
+from tests.azurite import needs_azurite
 from tests.infra.local.running import ANSWER_LIMIT_S, START_LIMIT_S, Started, brought_up, eventually
 
 pytestmark = [
     pytest.mark.verify,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(not AZURITE.is_file(), reason="Azurite is not installed; `make setup` installs it"),
+    needs_azurite,
 ]
 
 PARTS = ("azurite", "arm", "functions", "discovery", "envoy")
