@@ -215,7 +215,7 @@ class _Examination:
         async def look() -> str:
             assert self._managed.template is not None
             if ready := [r for r in await self._ready() if r.template == self._managed.template.hash]:
-                return f"was pulled: {len(ready)} replicas of this version are ready"
+                return f"was pulled; ready replicas of this version: {len(ready)}"
             return f"{server} {await _registry_answers(server)}; pulled {how}, which the first start will prove"
 
         remedy = "Is the registry's name right, can it be reached from here, and has the replica's identity AcrPull?"
@@ -234,7 +234,7 @@ class _Examination:
             if failed := [error for error in asked if isinstance(error, Unavailable)]:
                 raise Unavailable(f"{len(failed)} of {len(ready)} that are ready do not answer: {failed[0]}")
             proved = sum(r.serves_tls for r in ready)
-            return f"{len(ready)} that are ready answer, {proved} of them by TLS with a certificate of their own"
+            return f"{len(ready)} ready, and all answer; by TLS, with a certificate of their own: {proved}"
 
         remedy = (
             "Can their addresses be reached from here? Are REPLICA_TOKEN and REPLICA_AUTHORITY those they came with?"
@@ -267,7 +267,7 @@ class _Examination:
         told = f"{authority.signer.removeprefix('CN=')} signs; a certificate made now holds until {until:%Y-%m-%d}"
         old = [r for r in await self._ready() if r.template != self._managed.template.hash]
         if old:
-            return f"{told}; {len(old)} ready replicas are of another version until they are replaced"
+            return f"{told}; of another version until they are replaced: {len(old)}"
         return told + ("; no replica is left that needs the older secrets" if len(secrets) > 1 else "")
 
     async def _clock(self) -> Check:

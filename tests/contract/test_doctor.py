@@ -233,8 +233,8 @@ async def test_whether_what_goes_to_replicas_is_safe_is_said(
 
 async def test_replicas_with_older_certificates_are_counted(examined: Examined) -> None:
     found = await examined(PUBLIC, {"REPLICA_AUTHORITY": f"{SECRET} {BEFORE}"}, ready("another-tls"))
-    assert "1 ready replicas are of another version until they are replaced" in found[CERTIFICATES].detail
-    assert found["replicas"].detail == "1 that are ready answer, 1 of them by TLS with a certificate of their own"
+    assert "of another version until they are replaced: 1" in found[CERTIFICATES].detail
+    assert found["replicas"].detail == "1 ready, and all answer; by TLS, with a certificate of their own: 1"
 
 
 async def test_a_certificate_that_does_not_hold_is_said(examined: Examined, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +249,7 @@ async def test_replicas_that_are_ready_prove_the_image_and_those_that_do_not_ans
     version = Template.read(TEMPLATE, "replica.yaml").hash
     found = await examined(TEMPLATE, {}, ready(version), ready(version, None))
     image = found["image 127.0.0.1:9/replica:0123abc"]
-    assert (image.ok, image.detail) == (True, "was pulled: 2 replicas of this version are ready")
+    assert (image.ok, image.detail) == (True, "was pulled; ready replicas of this version: 2")
     assert found["replicas"].ok is False
     assert found["replicas"].detail.startswith("1 of 2 that are ready do not answer: replica examined-1")
 
