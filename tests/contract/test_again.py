@@ -55,7 +55,7 @@ async def ticked(tables: TableServiceClient, service: str, *, forecast: bool) ->
                 return {"jobs": None if i % 9 == 4 else float(i % 5 * 20)}
 
             of_world = replace(ports(world), store=store, signals=signals)
-            scaler = Scaler(config, managed(config, TEMPLATE), of_world)
+            scaler = Scaler(config, managed(config, TEMPLATE, "CN=test"), of_world)
         now = world.clock.advance(TICK_S if i % 20 else 400.0)
         await store.write_front(service, Front(start_id="f", at=now, waiting=i % 3, arrivals_total=i))
         if i % 30 == 10:
