@@ -73,6 +73,10 @@ class Service:
             await self._load(self.settings)
         except BadSetting as failure:
             self.failure = failure
+        except Exception as error:  # left to itself, it would say "starting" for ever
+            log.exception("start failed")
+            self.failure = BadSetting(f"The models cannot be made ready: {type(error).__name__}: {error}.")
+        if self.failure is not None:
             self.lifecycle.on(Event.STOP)
             return
         self.load_s = round(time.monotonic() - BEGAN, 3)
@@ -93,6 +97,8 @@ class Service:
             log.info("reloaded", extra={"models": sorted(self.served)})
         except BadSetting as failure:
             log.error("reload failed, the old models go on serving", extra={"reason": str(failure)})
+        except Exception:
+            log.exception("reload failed, the old models go on serving")
 
     async def _load(self, settings: Settings) -> None:
         loop = asyncio.get_running_loop()
@@ -109,8 +115,10 @@ class Service:
                 if self.gpus is None:
                     self.gpus = Gpus()
                     self.telemetry.start()
-            except BaseException as error:  # handed to the loop, which reacts
+            except Exception as error:  # handed to the loop, which reacts
                 _hand(loop, done, error)
+            except BaseException as error:  # a factory that exits: not the way that a future may end
+                _hand(loop, done, RuntimeError(repr(error)))
             else:
                 _hand(loop, done, models)
 

@@ -139,3 +139,43 @@ def test_a_replica_of_a_standby_pool_learns_its_name_when_it_is_claimed(
     assert said["replica"] == "iris-7f3a"
     assert said["load_s"] > 0
     assert one.stop() == 0
+
+
+FAULTY_WARM_UP = """
+import os
+from inference import __main__
+from inference.torch_model import TorchModel
+
+right, calls = TorchModel.warm_up, []
+
+def warm_up(self):
+    calls.append(self)
+    if len(calls) > int(os.environ["RIGHT"]):
+        raise {fault}("nobody foresaw this")
+    right(self)
+
+TorchModel.warm_up = warm_up
+raise SystemExit(__main__.main([]))
+"""
+
+
+@pytest.mark.parametrize(("fault", "workers"), [("ArithmeticError", 1), ("SystemExit", 1), ("ArithmeticError", 2)])
+def test_a_start_that_fails_as_nobody_foresaw_ends_with_a_sentence_and_a_code(
+    start: Callable[..., Replica], models: Path, fault: str, workers: int
+) -> None:
+    script = FAULTY_WARM_UP.replace("{fault}", fault)
+    file = str(models / "iris.safetensors")
+    one = start(sys.executable, "-c", script, MODEL_PATH=file, WORKERS=str(workers), RIGHT="0")
+    assert until(lambda: one.process.poll() is not None and one.process.returncode, "it has left") == 2
+    until(lambda: any(line.startswith("The models cannot be made ready: ") for line in one.log), "it says why")
+
+
+def test_a_reload_that_fails_as_nobody_foresaw_leaves_the_old_models(
+    start: Callable[..., Replica], models: Path
+) -> None:
+    script = FAULTY_WARM_UP.replace("{fault}", "ArithmeticError")
+    one = start(sys.executable, "-c", script, MODEL_PATH=str(models / "iris.safetensors"), RIGHT="1").ready()
+    one.process.send_signal(signal.SIGHUP)
+    until(lambda: any('"reload failed' in line for line in one.log), "the log says so")
+    assert one.predict(FLOWERS) == (200, {"predictions": [0, 2]})
+    assert one.stop() == 0
