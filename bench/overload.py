@@ -1,8 +1,9 @@
-"""Three times more than a replica can do, for a minute: ``python -m bench.overload [--json FILE]``; about 90 s.
+"""Three times more than a replica can do, for a minute: ``python -m bench.overload [--json FILE]``; about 90 s a model.
 
-Capacity is what the same replica answers in a closed loop just before. Then requests are due at three times that rate
-(Poisson, open loop), and the question is what is left of capacity (goodput), how soon the refused ones are told, and
-whether memory grows. The replica has one core and the load another, where there are two.
+Capacity is what the same replica answers in a closed loop just before and just after (the better of the two). Then
+requests are due at three times that rate (Poisson, open loop), and the question is what is left of capacity (goodput),
+how soon the refused ones are told, and whether memory grows. The replica has one core and the load another, where
+there are two. Latencies count from sending to the arrival of the answer at the client's kernel.
 """
 
 from __future__ import annotations
@@ -16,12 +17,26 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.load import Outcome, Players, Work
+import orjson
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from bench.flood import Flood, Seen, pour
+from bench.load import post
 from bench.models import rows_of, write
-from bench.served import cores, json_requests, pinned, progress
+from bench.served import cores, pinned
 from tests.inference.process import Replica
 
 CASES = 64
+WARM_S = 3.0
+SHARES = {"p50": 0.5, "p99": 0.99, "p999": 0.999, "most": 1.0}
+
+
+def requests_of(model: str, rows: int) -> tuple[bytes, ...]:
+    """Requests of `rows` rows each."""
+    numbers = [[round(x, 4) for x in row] for row in rows_of(model, CASES * rows).tolist()]
+    return tuple(post("/predict", orjson.dumps({"data": numbers[at * rows : (at + 1) * rows]})) for at in range(CASES))
 
 
 def memory_of(pid: int) -> int:
@@ -30,98 +45,116 @@ def memory_of(pid: int) -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def watch(replica: Replica, seconds: float, seen: list[tuple[float, int]]) -> None:
-    """Seconds and resident bytes, twice a second, with a bar."""
+def watch(pid: int, seconds: float, seen: list[int]) -> None:
+    """Resident bytes, twice a second, with a bar."""
     begun_at = time.monotonic()
-    while (passed := time.monotonic() - begun_at) < seconds:
-        seen.append((passed, memory_of(replica.process.pid)))
-        progress(passed / seconds, f"overload, {seen[-1][1] / 2**20:.0f} MiB")
-        time.sleep(0.5)
-    progress(1.0, "overload")
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("overload", total=seconds)
+        while (passed := time.monotonic() - begun_at) < seconds:
+            seen.append(memory_of(pid))
+            bar.update(task, completed=passed, description=f"overload, {seen[-1] / 2**20:.0f} MiB")
+            time.sleep(0.5)
+        bar.update(task, completed=seconds)
 
 
-def measure(
-    options: argparse.Namespace, replica: Replica, players: Players, requests: tuple[bytes, ...]
-) -> dict[str, Any]:
-    """Capacity, then the flood."""
-    calm = Work(port=replica.port, requests=requests, connections=options.connections, seconds=6.0, warm_s=2.0)
-    capacity = players.play(calm).per_second
-    before, totals = memory_of(replica.process.pid), replica.get("/stats")[1]
-    seen: list[tuple[float, int]] = []
-    watching = threading.Thread(target=watch, args=(replica, options.seconds, seen))
+def measure(options: argparse.Namespace, model: str, replica: Replica) -> dict[str, Any]:
+    """Capacity, the flood, capacity again."""
+    requests, pid, load_cores = requests_of(model, options.rows), replica.process.pid, cores()[1]
+    calm = Flood(
+        port=replica.port, requests=requests, connections=options.connections, seconds=6.0, warm_s=2.0, cores=load_cores
+    )
+    before_s = pour(calm).per_second
+    before, totals = memory_of(pid), replica.get("/stats")[1]
+    memory: list[int] = []
+    watching = threading.Thread(target=watch, args=(pid, options.seconds + WARM_S, memory))
     watching.start()
-    flood = Work(
+    flood = Flood(
         port=replica.port,
         requests=requests,
-        connections=options.max_queue + 1024,
-        seconds=options.seconds - 3.0,
-        warm_s=3.0,
-        rate=options.times * capacity,
+        connections=options.max_queue + options.spare,
+        seconds=options.seconds,
+        warm_s=WARM_S,
+        rate=options.times * before_s,
+        cores=load_cores,
     )
-    outcome = players.play(flood)
+    seen = pour(flood)
     watching.join()
-    after = players.play(calm).per_second
     last = replica.get("/stats")[1]
+    after_s = pour(calm).per_second
+    found = judge(seen, max(before_s, after_s))
+    found["capacity_after_of_before"] = after_s / before_s
+    found["memory_growth_mib"] = {
+        "from_calm": (max(memory) - before) / 2**20,
+        "second_half": growth(memory) / 2**20,
+    }
+    counted = ("arrivals_total", "completed_total", "rejected_total", "failed_total")
+    return found | {"counted": {key: last[key] - totals[key] for key in counted}}
+
+
+def judge(seen: Seen, capacity: float) -> dict[str, Any]:
+    """The flood as ratios to capacity."""
     return {
         "capacity_per_s": capacity,
-        "offered_per_s": outcome.offered / outcome.seconds,
-        "goodput_per_s": outcome.per_second,
-        "goodput_of_capacity": outcome.per_second / capacity,
-        "statuses": dict(outcome.statuses),
-        "unanswered": outcome.unanswered,
-        "refused_ms": told(outcome, 503),
-        "answered_ms": told(outcome, 200),
-        "capacity_after_of_before": after / capacity,
-        "memory_before_mib": before / 2**20,
-        "memory_most_mib": max(memory for _, memory in seen) / 2**20,
-        "memory_last_mib": memory_of(replica.process.pid) / 2**20,
-        "memory_second_half_growth_mib": growth(seen) / 2**20,
-        "counted": {
-            key: last[key] - totals[key]
-            for key in ("arrivals_total", "completed_total", "rejected_total", "failed_total")
-        },
+        "due_of_capacity": seen.due / seen.seconds / capacity,
+        "sent_of_capacity": seen.sent / seen.seconds / capacity,
+        "goodput_of_capacity": seen.per_second / capacity,
+        "not_sent": seen.not_sent,
+        "answers": {status: len(times) for status, times in seen.waited_s.items()},
+        "refused_ms": {name: seen.quantile_ms(503, share) for name, share in SHARES.items()},
+        "answered_ms": {name: seen.quantile_ms(200, share) for name, share in SHARES.items()},
     }
 
 
-def told(outcome: Outcome, status: int) -> dict[str, float]:
-    return {
-        name: outcome.quantile_ms(share, status)
-        for name, share in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999), ("max", 1.0))
-    }
-
-
-def growth(seen: list[tuple[float, int]]) -> float:
+def growth(memory: list[int]) -> int:
     """Bytes between the most of the second quarter and the most of the last: what a leak would add."""
-    quarter = len(seen) // 4
-    return max(memory for _, memory in seen[-quarter:]) - max(memory for _, memory in seen[quarter : 2 * quarter])
+    quarter = len(memory) // 4
+    return max(memory[-quarter:]) - max(memory[quarter : 2 * quarter])
+
+
+def served(options: argparse.Namespace, model: str) -> dict[str, Any]:
+    """One model's replica from start to end."""
+    with tempfile.TemporaryDirectory() as folder:
+        with pinned(cores()[0]):
+            file = write(model, Path(folder))
+            replica = Replica(MODEL_PATH=str(file), MAX_QUEUE=str(options.max_queue), TUNE_S="10")
+        try:
+            found = measure(options, model, replica.ready())
+            return found | {"exit_code": replica.stop()}
+        finally:
+            replica.end()
+
+
+def table(found: dict[str, dict[str, Any]]) -> Table:
+    """What the goals ask for, one line a model."""
+    made = Table(
+        "model", "sent / capacity", "goodput / capacity", "refused", "refused ms: p50, p99, p99.9, most", "MiB more"
+    )
+    for model, of in found.items():
+        answers = of["answers"]
+        times = ", ".join(f"{of['refused_ms'][name]:.1f}" for name in SHARES)
+        share = answers.get(503, 0) / max(1, sum(answers.values()))
+        sent, good = f"{of['sent_of_capacity']:.2f}", f"{of['goodput_of_capacity']:.2f}"
+        made.add_row(model, sent, good, f"{share:.0%}", times, f"{of['memory_growth_mib']['second_half']:.1f}")
+    return made
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.overload", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", type=Path, help="where to keep the figures")
-    parser.add_argument("--model", default="wide", help="tiny, wide or encoder (default: %(default)s)")
+    parser.add_argument("--models", default="tiny,wide", help="of tiny, wide, encoder (default: %(default)s)")
+    parser.add_argument("--rows", type=int, default=1, help="in a request (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--times", type=float, default=3.0)
-    parser.add_argument("--connections", type=int, default=64, help="of the closed loop that finds the capacity")
+    parser.add_argument("--connections", type=int, default=128, help="of the closed loop that finds the capacity")
     parser.add_argument("--max-queue", type=int, default=256)
+    parser.add_argument("--spare", type=int, default=1024, help="connections of the flood beyond the queue")
     options = parser.parse_args()
-    server_cores, load_cores = cores()
-    requests = json_requests(rows_of(options.model, CASES))
-    with tempfile.TemporaryDirectory() as folder, Players(1, load_cores) as players:
-        with pinned(server_cores):
-            replica = Replica(
-                MODEL_PATH=str(write(options.model, Path(folder))),
-                MAX_QUEUE=str(options.max_queue),
-                TUNE_S="10",
-            )
-        try:
-            found = measure(options, replica.ready(), players, requests)
-            found["exit_code"] = replica.stop()
-        finally:
-            replica.end()
-    print(json.dumps(found, indent=1))
+    found = {model: served(options, model) for model in options.models.split(",")}
+    Console().print(table(found))
     if options.json:
         options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    else:
+        print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

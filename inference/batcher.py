@@ -37,6 +37,7 @@ ANSWERING_S = 0.001
 TIMER_FROM_S = 0.0005  # the loop's timers count milliseconds; shorter waits turn the loop instead
 WORTH_IT = 1.05
 LONGEST = 5.0
+REFUSAL_S = 10e-6  # about what a refusal takes: reading the head, and one write
 AHEAD_S = 0.002  # a second batch is handed over so long before the first should be done
 
 
@@ -81,6 +82,9 @@ class Batcher:
         self._gap_s = 0.0  # how long nobody may come
         self._until = self._latest = 0.0
         self._fidelity = 1.0
+        # A row of a small model is computed in less time than it takes to refuse it.
+        most = model.max_rows
+        self._cheap = not self._service_s and most <= model.inline_rows and model.cost_s(most) < most * REFUSAL_S
 
     @property
     def full(self) -> bool:
@@ -93,6 +97,18 @@ class Batcher:
     def retry_after_s(self) -> int:
         """Whole seconds until what waits now should be done."""
         return max(1, round(self.model.cost_s(self._rows) + 0.5))
+
+    def relieve(self) -> bool:
+        """Runs a batch at once if refusing would cost more than that; whether a full queue has room now.
+
+        Else one turn of the loop that reads a thousand requests would refuse all but `max_queue` of them.
+        """
+        if not self._cheap or self._running:
+            return False
+        while self._answers:
+            self._answer()
+        self._turn()
+        return not self.full
 
     def submit(self, job: Job) -> None:
         """Takes a job of which `payload`, `rows`, `at` and `deadline` are set; answered or refused later."""

@@ -12,6 +12,9 @@ and lost connections hold for it unchanged.
 A head that the parser once accepted for the quick way is remembered byte for byte. When a read begins between two
 messages with exactly these bytes, followed by exactly the announced length, the parser is not asked again: it
 is deterministic, and would say the same.
+
+A replica that gets more than it can do must say so for next to nothing, or it does nothing else. While the queue is
+full, a remembered head is refused as soon as it is seen: its body is neither kept nor parsed but passed over.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from inference.doors import Door, Doors, Head
 from inference.errors import BROKEN, Refused
 from inference.handling import shorter
-from inference.service import Service
+from inference.service import Served, Service
 from inference.v2 import LENGTH_HEADER, Binary, Encode
 from inference.wire import Outputs
 
@@ -94,11 +97,13 @@ class Connection(HttpToolsProtocol):
     _made_for: ClassVar[Any] = None
     _answer_head: ClassVar[bytes] = b""
     _json_head: ClassVar[bytes] = b""
+    _full: ClassVar[dict[int, bytes]] = {}  # the refusal of a full queue by its retry-after
 
     _call: Call | None = None  # the quick request being received
     _body: list[bytes]
     _chunk: bytes | None = None  # what is being parsed, if it began between two messages
     _between = True
+    _skip = 0  # bytes of a refused body that are still to come
     _deaf = False
     _idle_s = 0.0
     _receiving_s = 0.0
@@ -114,21 +119,42 @@ class Connection(HttpToolsProtocol):
         if self._deaf:
             return
         self._idle_s = 0.0
+        if self._skip and not (data := self._skipped(data)):
+            return
         if self._between:
-            if self.cycle is None or self.cycle.response_complete:
-                end = data.find(b"\r\n\r\n", 0, Doors.LONGEST_HEAD_BYTES) + 4
-                known = self.doors.heads.get(data[:end])
-                if (
-                    known is not None
-                    and len(data) == end + known.length
-                    and self.doors.generation == self.service.generation
-                ):
-                    self.cycle = call = Call(self, known)  # type: ignore[assignment]
-                    self._begin(call, data[end:])
-                    return
+            if (self.cycle is None or self.cycle.response_complete) and self._remembered(data):
+                return
             self._chunk = data
         else:
             self._chunk = None
+        self._parse(data)
+
+    def _remembered(self, data: bytes) -> bool:
+        """Whether `data` begins with a remembered head and could be dealt with without the parser."""
+        end = data.find(b"\r\n\r\n", 0, Doors.LONGEST_HEAD_BYTES) + 4
+        known = self.doors.heads.get(data[:end])
+        if known is None or self.doors.generation != self.service.generation:
+            return False
+        missing = end + known.length - len(data)
+        if missing >= 0 and self.service.full(known.door.served):
+            self.transport.write(self._turned_away(known.door.served))
+            self.server_state.total_requests += 1
+            self._skip, self._between, self._receiving_s = missing, not missing, 0.0
+            return True
+        if missing:
+            return False
+        self.cycle = call = Call(self, known)  # type: ignore[assignment]
+        self._begin(call, data[end:])
+        return True
+
+    def _skipped(self, data: bytes) -> bytes:
+        """What of `data` comes after the body that is passed over."""
+        passed = min(self._skip, len(data))
+        self._skip -= passed
+        self._between = not self._skip
+        return data[passed:]
+
+    def _parse(self, data: bytes) -> None:
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -210,8 +236,12 @@ class Connection(HttpToolsProtocol):
     def _begin(self, call: Call, body: bytes) -> None:
         service, head = self.service, call.head
         served = head.door.served
+        if service.full(served):
+            self.transport.write(self._turned_away(served))
+            self._written(call)
+            return
+        service.meter.arrivals += 1
         try:
-            service.admit(served)
             try:
                 call.payload, call.rows, call.encode = head.door.read(body, head.json_bytes)
             except Refused:
@@ -268,6 +298,18 @@ class Connection(HttpToolsProtocol):
         lines = [b"%b: %b\r\n" % (name, value) for name, value in cls._made_for]
         cls._answer_head = b"HTTP/1.1 200 OK\r\n" + b"".join(lines)
         cls._json_head = cls._answer_head + b"content-type: application/json\r\n"
+        cls._full = {}
+
+    def _turned_away(self, served: Served) -> bytes:
+        """Counts a request that met a full queue; its answer, made once for all that are told the same."""
+        if self.__class__._made_for is not self.server_state.default_headers:
+            self._make_head()
+        reason = self.service.turn_away(served)
+        wait_s = reason.retry_after_s or 0
+        answer = self._full.get(wait_s)
+        if answer is None:
+            answer = self._full[wait_s] = self._problem(reason, close=False)
+        return answer
 
     def _problem(self, reason: Refused, *, close: bool) -> bytes:
         body = reason.body()
@@ -325,7 +367,8 @@ class Connection(HttpToolsProtocol):
             waits = self._call is not None or not self._in_hand()
             if self._receiving_s > settings.receive_timeout_s and (waits or self.cycle.more_body):
                 late = Refused(408, f"The request was not complete after {settings.receive_timeout_s:g} s.")
-                if self._in_hand() and self._call is None and self.cycle.response_started:
+                answered = self._in_hand() and self._call is None and self.cycle.response_started
+                if answered or self._skip:
                     self.transport.close()
                 else:
                     self._refuse_and_close(late)

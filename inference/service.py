@@ -187,13 +187,21 @@ class Service:
             raise Refused(404, f"There is no model {name!r} here, only {', '.join(sorted(self.served))}.")
         return served
 
+    def full(self, served: Served) -> bool:
+        """Whether the model takes no more now: its queue is full, and cannot be emptied for less than a refusal."""
+        return served.batcher.full and not served.batcher.relieve()
+
+    def turn_away(self, served: Served) -> Refused:
+        """Counts an arrival that met a full queue; what it is told."""
+        self.meter.arrivals += 1
+        self.meter.rejected += 1
+        return Refused(503, "The queue is full.", retry_after_s=served.batcher.retry_after_s())
+
     def admit(self, served: Served) -> None:
         """Counts an arrival; raises Refused if the queue is full, before anything is spent on the body."""
+        if self.full(served):
+            raise self.turn_away(served)
         self.meter.arrivals += 1
-        batcher = served.batcher
-        if batcher.full:
-            self.meter.rejected += 1
-            raise Refused(503, "The queue is full.", retry_after_s=batcher.retry_after_s())
 
     def submit(self, served: Served, job: Job, timeout_s: float) -> None:
         """Hands an admitted job to its batcher; `timeout_s` from now is its deadline."""

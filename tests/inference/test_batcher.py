@@ -278,3 +278,20 @@ def test_busy_seconds_are_the_integral_of_what_is_in_flight(monkeypatch: pytest.
     meter.end(1)
     meter.end(1)
     assert meter.busy_s() == 2 * 3.0 + 1 * 0.5
+
+
+@pytest.mark.parametrize(("seconds", "served"), [(QUICK, 20), (SLOW, 4)])
+async def test_a_full_queue_is_emptied_on_the_spot_where_that_costs_less_than_refusing(
+    seconds: dict[int, float], served: int
+) -> None:
+    one, meter = batcher(Doubling(seconds), max_queue=4)
+    jobs = [Asked(i + 20) for i in range(20)]
+    taken = []
+    for job in jobs:  # no turn of the loop between them
+        if not one.full or one.relieve():
+            one.submit(job)
+            taken.append(job)
+    assert len(taken) == served
+    assert await told(*taken) == [b"[[%.1f]]" % (2 * i + 40) for i in range(served)]
+    assert (meter.completed, meter.queued, meter.in_flight) == (served, 0, 0)
+    one.close()

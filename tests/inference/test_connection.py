@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -199,12 +201,7 @@ def test_a_full_queue_answers_503_with_retry_after_and_is_not_ready(
     narrow: Replica,
 ) -> None:
     one, before = narrow, narrow.get("/stats")[1]
-    clients = [one.connect() for _ in range(3)]
-    clients[0].sendall(post(GOOD, path="/predict"))
-    until(lambda: one.get("/stats")[1]["in_flight"] == 1, "one is computed")
-    for client in clients[1:]:
-        client.sendall(post(GOOD, path="/predict"))
-    until(lambda: one.get("/stats")[1]["queued"] == 2, "two wait")
+    clients = _filled(one)
     for extra in ((), ("expect: x",)):
         with one.connect() as more:
             more.sendall(post(GOOD, *extra, path="/predict"))
@@ -215,6 +212,43 @@ def test_a_full_queue_answers_503_with_retry_after_and_is_not_ready(
     assert [read_answer(client)[0] for client in clients] == [200, 200, 200]
     assert one.get("/readyz")[0] == 200
     assert one.get("/stats")[1]["rejected_total"] == before["rejected_total"] + 2
+    for client in clients:
+        client.close()
+
+
+def _filled(one: Replica) -> list[socket.socket]:
+    """Connections whose requests fill the replica: one is computed, two wait."""
+    clients = [one.connect() for _ in range(3)]
+    clients[0].sendall(post(GOOD, path="/predict"))
+    until(lambda: one.get("/stats")[1]["in_flight"] == 1, "one is computed")
+    for client in clients[1:]:
+        client.sendall(post(GOOD, path="/predict"))
+    until(lambda: one.get("/stats")[1]["queued"] == 2, "two wait")
+    return clients
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 5])
+def test_a_full_queue_refuses_at_the_head_and_passes_over_the_body(narrow: Replica, pieces: int) -> None:
+    one = narrow
+    whole = post(GOOD, path="/predict")
+    with one.connect() as more:
+        more.sendall(whole)  # from now on the head is remembered
+        assert read_answer(more)[0] == 200
+        before = one.get("/stats")[1]
+        clients = _filled(one)
+        head = whole.index(b"\r\n\r\n") + 4
+        cuts = [head + i * len(GOOD) // pieces for i in range(pieces)] + [len(whole)]
+        more.sendall(whole[: cuts[1]])
+        status, headers, _ = read_answer(more)  # before the rest is sent
+        assert (status, int(headers["retry-after"]) >= 1) == (503, True)
+        for begin, end in pairwise(cuts[1:]):
+            more.sendall(whole[begin:end])
+        more.sendall(whole + whole)  # pipelined: two more answers, in order
+        assert [read_answer(more)[0] for _ in range(2)] == [503, 503]
+        assert [read_answer(client)[0] for client in clients] == [200, 200, 200]
+        more.sendall(whole)
+        assert read_answer(more)[0] == 200
+    assert one.get("/stats")[1]["rejected_total"] == before["rejected_total"] + 3
     for client in clients:
         client.close()
 
