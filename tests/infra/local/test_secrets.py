@@ -96,7 +96,12 @@ def test_no_trace_of_a_demo_holds_a_secret(tmp_path: Path) -> None:
             secrets.update(secrets_of(process))
             return set(secrets) == set(IN_ENVIRONMENTS)
 
-        eventually(known, 90, "the parts run with their secrets")
+        eventually(
+            known,
+            150,
+            "the parts run with their secrets",
+            besides=lambda: f", but for {set(IN_ENVIRONMENTS) - set(secrets)}",
+        )
         keys = json.loads((LOCAL / "keys.json").read_text())
         secrets |= {"master key": keys["master"], "function key": keys["functionKeys"]["default"]}
         eventually(lambda: started.said("the day begins"), 90, "the day begins")
