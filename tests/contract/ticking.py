@@ -37,6 +37,7 @@ async def ticked(scaler: Scaler, times: int) -> dict[str, object]:
         return {
             "outcomes": outcomes,
             "phases": [r.phase for r in stored.replicas],
+            "serving": [r.template for r in stored.replicas if r.phase == "ready" and r.silent_since is None],
             "groups": [{"name": g.name, "tags": g.tags, "region": g.region} for g in groups],
             "calls": [json.loads(row.calls) for row in rows],
             "seconds": [row.seconds for row in rows],
