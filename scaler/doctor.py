@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from scaler.errors import BadSetting, Refused, Unavailable
 from scaler.model import Phase, Replica
-from scaler.ports import Usage
+from scaler.quota import has_room_for
 from scaler.signals import signal_name
 from scaler.tick.managed import Managed
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 PATIENCE_S = 20.0
 CLOCK_OFF_S = 30.0  # tokens and leases bear that much
 FRONT_SILENT_S = 90.0
-CORES, GROUPS = "StandardCores", "ContainerGroups"
 CERTIFICATES = "certificates of replicas"
 
 
@@ -168,7 +167,7 @@ class _Examination:
         async def look() -> str:
             lines = await self._scaler.world.fleet.usage(region)
             told = ", ".join(f"{line.name} {line.used:g} of {line.limit:g}" for line in lines) or "none given"
-            room = _room(lines, template.cpu if template else 1.0)
+            room = has_room_for(lines, template.cpu if template else 1.0)
             if room is not None and room < most:
                 raise Unavailable(f"{told}: room for {room} more replicas, max is {most}")
             return told
@@ -291,15 +290,6 @@ class _Examination:
 
         remedy = "Does the front's container group run, and may its identity write the tables? See docs/runbook.md."
         return await _one("front", look, remedy)
-
-
-def _room(lines: Sequence[Usage], cpu: float) -> int | None:
-    """How many more replicas the quota takes; None where it does not say."""
-    left = {line.name: line.limit - line.used for line in lines}
-    rooms = [left[GROUPS]] if GROUPS in left else []
-    if CORES in left:
-        rooms.append(left[CORES] / cpu)
-    return int(max(0.0, min(rooms))) if rooms else None
 
 
 def _wants_gpu(body: Json) -> bool:

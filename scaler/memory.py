@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from scaler import measure, observe
+from scaler import measure, observe, quota
 from scaler.allowance import Asked
 from scaler.conditions import SHOWN_S, blames_template, cause, condition, container_trouble, happened
 from scaler.decide import State
@@ -21,6 +21,7 @@ from scaler.happened import Happened, Rolled, View, events, waiting
 from scaler.model import Condition, Decision, Group, Observation, Phase, Replica
 from scaler.plan import ACTIVE
 from scaler.ports import Stored
+from scaler.quota import Quota
 from scaler.starts import Start
 from scaler.tally import Tally
 
@@ -59,6 +60,7 @@ class Memory(Struct, frozen=True, kw_only=True):
     durations: Durations | None = None  # how long requests take at most
     list_at: float = 0.0  # no list before then, as Azure asked
     asked: tuple[Asked, ...] = ()
+    quotas: tuple[Quota, ...] = ()  # of the regions, as last read
     outbox: tuple[Happened, ...] = ()  # events that nobody has taken yet
     rolled: Rolled | None = None  # how far the rollout was, for the events about it
     shadow: State | None = None  # of the shadow policy
@@ -158,11 +160,18 @@ def waits(backoff: Mapping[str, Backoff], key: str, now: float) -> bool:
     return key in backoff and now < backoff[key].until
 
 
-def room(backoff: Mapping[str, Backoff], regions: Sequence[str], replicas: Sequence[Replica], now: float) -> int | None:
+def room(
+    backoff: Mapping[str, Backoff],
+    quotas: Sequence[Quota],
+    regions: Sequence[str],
+    replicas: Sequence[Replica],
+    now: float,
+) -> int | None:
     """The most replicas that Azure lets us have now: those there are, while every region said that it has no room for
-    more; None where nobody said so."""
+    more; else as many as the quotas take; None where nobody said so."""
     full = regions and all(waits(backoff, r, now) and cause(backoff[r].code) in NO_ROOM for r in regions)
-    return sum(r.phase in ACTIVE for r in replicas) if full else None
+    there = sum(r.phase in ACTIVE for r in replicas)
+    return there if full else quota.ceiling(quotas, regions, replicas)
 
 
 def conditions(
@@ -172,6 +181,7 @@ def conditions(
     seen: observe.Seen,
     regions: Sequence[str],
     decision: Decision | None = None,
+    quotas: Sequence[Quota] = (),
 ) -> tuple[Condition, ...]:
     """What an operator should know now: what happened of late, and what holds."""
     now = seen.at
@@ -180,8 +190,10 @@ def conditions(
     since = {(c.name, c.about): c.since for c in before}
     money = decision.cost.warning if decision and decision.cost else None
     nearly_spent = [condition("budget", now, about="the budget", said=money)] if money else []
-    holding = (*_waiting(backoff, regions, now), *_not_known(fleet, seen), *_troubled(fleet, seen), *nearly_spent)
-    held = [replace(c, since=since.get((c.name, c.about), c.since)) for c in holding]
+    known = (*_not_known(fleet, seen), *_troubled(fleet, seen), *nearly_spent)
+    used_up = quota.conditions(quotas, regions, decision.limited_by if decision else None, now)
+    holding = {(c.name, c.about): c for c in (*used_up, *known, *_waiting(backoff, regions, now))}
+    held = [replace(c, since=since.get(key, c.since)) for key, c in holding.items()]
     return (*list(over.values())[-MOST_SHOWN:], *held)
 
 

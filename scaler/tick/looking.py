@@ -7,21 +7,27 @@ asked before the deadline was not seen, which is not the same as silent.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+import logging
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
+from scaler import quota
 from scaler.allowance import Allowance, Asked
 from scaler.errors import Unavailable
 from scaler.model import Group, GroupDetail, Phase, Replica, Stats
-from scaler.tick.managed import World
+from scaler.ports import Usage
+from scaler.quota import Quota
+from scaler.tick.managed import Managed, World
 
 SCRAPES_AT_ONCE = 96
 SILENT_AT_ONCE = 24  # of these at most, to replicas that gave no answer last time either
 SHOWS_AT_ONCE = 16
 SHOWS_A_PASS = 100  # Resource Manager refills 25 reads a second, and others read too
 LOOK_LIMIT_S = 12.0
+
+log = logging.getLogger("scaler.tick")
 
 
 class Looks(Struct, frozen=True, kw_only=True):
@@ -42,6 +48,8 @@ class Looking:
         self._shows = asyncio.Semaphore(SHOWS_AT_ONCE)
         self._shows_left = SHOWS_A_PASS
         self._until = asyncio.get_running_loop().time() + LOOK_LIMIT_S
+        self._usages: dict[str, Sequence[Usage] | None] = {}
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def at(
         self, rows: Sequence[Replica], own: Mapping[str, Group] | None, details: Mapping[str, GroupDetail | None]
@@ -60,6 +68,36 @@ class Looking:
         """What Azure says of groups; None where it says that there is none. What it did not tell is left out."""
         shown = await asyncio.gather(*(self._show(name) for name in names))
         return {n: d for n, d in zip(names, shown, strict=True) if d is None or isinstance(d, GroupDetail)}
+
+    async def quotas(
+        self,
+        known: Sequence[Quota],
+        managed: Managed,
+        replicas: Sequence[Replica],
+        own: Mapping[str, Group] | None,
+        now: float,
+    ) -> tuple[Quota, ...]:
+        """What is known of the quotas of a service's regions, read anew where that is due. A pool's groups are counted
+        by Azure before we claim them, so nothing is read where there is one."""
+        if own is None or managed.template is None or managed.service.standby_pool is not None:
+            return tuple(known)
+        regions, found = managed.service.regions, {one.region: one for one in known}
+        due = quota.due(known, regions, replicas, now)
+        there = Counter(group.region for group in own.values())
+        for region, lines in zip(due, await asyncio.gather(*(self._usage(region) for region in due)), strict=True):
+            found[region] = quota.read(found.get(region), region, lines, there[region], managed.template.cpu, now)
+        return tuple(found[region] for region in regions if region in found)
+
+    async def _usage(self, region: str) -> Sequence[Usage] | None:
+        """The quota of a region, asked for once in a pass; None where Azure did not say."""
+        async with self._turns[region]:
+            if region not in self._usages:
+                try:
+                    self._usages[region] = await self._world.fleet.usage(region)
+                except Unavailable as error:
+                    log.warning("a quota could not be read", extra={"region": region, "error": str(error)})
+                    self._usages[region] = None
+            return self._usages[region]
 
     async def _scrape(self, replica: Replica) -> Stats | object | None:
         if replica.silent_since is not None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from msgspec import Struct
 from msgspec.structs import replace
 
-from scaler import measure, observe, plan, rollout, starts
+from scaler import measure, observe, plan, quota, rollout, starts
 from scaler.allowance import Allowance, Asked, Kind, remembered
 from scaler.cadence import limit_s
 from scaler.conditions import condition, happened
@@ -32,6 +32,7 @@ from scaler.memory import (
 from scaler.model import Condition, Decision, Group, Observation, Replica
 from scaler.past import pack_newest
 from scaler.ports import Calls, Stored
+from scaler.quota import Quota
 from scaler.rollout import Rollout
 from scaler.shadow import decide_beside
 from scaler.starts import Start
@@ -129,7 +130,7 @@ class ServiceTick:
     async def _finish(self, shared: Shared) -> TickReport:
         memory = self.memory
         with self._stretch("observe"):
-            seen, signals = await self._look(shared)
+            seen, signals, quotas = await self._look(shared)
         fleet = observe.look(seen, self._limits())
         measures = measure.measure(memory.totals if memory else None, seen, (r.name for r in fleet.replicas))
         observed = measure.observation(
@@ -139,7 +140,9 @@ class ServiceTick:
             memory_bytes=self.managed.template.memory_bytes if self.managed.template else None,
             signals=signals,
             pin=self.stored.pin,
-            quota=room(memory.backoff if memory else {}, self.managed.service.regions, fleet.replicas, self.now),
+            quota=room(
+                memory.backoff if memory else {}, quotas, self.managed.service.regions, fleet.replicas, self.now
+            ),
         )
         self.observed = observed
         state = memory.state if memory else initial_state(self.managed.policy)
@@ -149,10 +152,11 @@ class ServiceTick:
         backoff = next_backoff(memory.backoff if memory else {}, fleet, self.now)
         rolled = self._rolled(fleet, seen)
         version = self.stored.row.endpoints_version + 1 if self.stored.row else 1
-        planned = self._plan(decision, fleet, seen, backoff, version, rolled, shared.allowance)
+        room_of = quota.Room(quotas, shared.allowance)
+        planned = self._plan(decision, fleet, seen, backoff, version, rolled, room_of)
         started = starts.remembered(memory.starts if memory else (), self._started(fleet, seen))
         told = conditions(
-            memory.conditions if memory else (), fleet, backoff, seen, self.managed.service.regions, decision
+            memory.conditions if memory else (), fleet, backoff, seen, self.managed.service.regions, decision, quotas
         )
         if rolled is not None:
             told += tuple(rollout.conditions(rolled, self.templates, self.now))
@@ -177,6 +181,7 @@ class ServiceTick:
             ),
             list_at=shared.list_at,
             asked=self._asked(planned, shared.allowance),
+            quotas=quotas,
         )
         after = self._remembering(memory, after, rolled)
         with self._stretch("save"):
@@ -210,7 +215,7 @@ class ServiceTick:
 
     # -- observe
 
-    async def _look(self, shared: Shared) -> tuple[observe.Seen, dict[str, float | None]]:
+    async def _look(self, shared: Shared) -> tuple[observe.Seen, dict[str, float | None], tuple[Quota, ...]]:
         own = shared.own(self.managed.name)
         rows = [_addressed(observe.in_time(r, self.now), own) for r in self.stored.replicas]
         known = {r.name for r in rows}
@@ -218,7 +223,12 @@ class ServiceTick:
         doubtful = [r.name for r in rows if observe.may_be_gone(r, own, self.now)]
         details = await shared.looking.show([*doubtful, *(g.name for g in strays)])
         rows += [observe.adopted(g, self._port, self.now) for g in strays if details.get(g.name) is not None]
-        looks, signals = await asyncio.gather(shared.looking.at(rows, own, details), self.world.signals(self.managed))
+        quotas = self.memory.quotas if self.memory else ()
+        looks, signals, quotas = await asyncio.gather(
+            shared.looking.at(rows, own, details),
+            self.world.signals(self.managed),
+            shared.looking.quotas(quotas, self.managed, rows, own, self.now),
+        )
         seen = observe.Seen(
             at=self.now,
             replicas=tuple(rows),
@@ -229,7 +239,7 @@ class ServiceTick:
             unasked=looks.unasked,
             list_at=shared.list_at,
         )
-        return seen, signals
+        return seen, signals, quotas
 
     @property
     def _port(self) -> int:
@@ -266,12 +276,10 @@ class ServiceTick:
         backoff: Mapping[str, Backoff],
         version: int,
         rolled: Rollout | None,
-        allowance: Allowance,
+        room_of: quota.Room,
     ) -> plan.Plan:
         service = self.managed.service
-        regions = {*service.regions, *(r.region for r in fleet.replicas)}
-        kinds: tuple[Kind, ...] = ("create", "delete")
-        left = {(kind, region): allowance.left(kind, region) for kind in kinds for region in regions}
+        left = room_of.left({*service.regions, *(r.region for r in fleet.replicas)}, fleet.replicas)
         free = (r for r in service.regions if not waits(backoff, r, self.now) and left["create", r] > 0)
         makeable = {v: t.port for v, t in self.templates.items() if not waits(backoff, v, self.now)}
         rules = plan.Rules(

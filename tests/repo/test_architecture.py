@@ -31,6 +31,7 @@ IMPURE = {
 # A memory is read from what a port gives: the shape of a row, not the store.
 ALLOWED = {
     "memory": {"ports"},
+    "quota": {"ports"},
     "template": {"ports", "datetime"},
     "schedule": {"datetime"},
     "budget": {"datetime"},

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Sequence
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 
 from scaler.errors import Conflict, OutOfCapacity, Refused, Unavailable
 from scaler.model import Phase, Pin
-from scaler.ports import Changes
+from scaler.ports import Changes, DecisionRow
 from scaler.rollout import Rollout, read, undone
 from scaler.tick.service import SIGHT_S
 from tests.builders import front
@@ -245,6 +246,7 @@ async def test_a_region_that_has_room_again_is_taken_again_before_the_next_one()
     await ticking.ticks_until(Phase.READY, 1)
     assert {held.region for held in ticking.world.fleet.held.values()} == {"northeurope"}
     ticking.world.fleet.capacity["westeurope"] = 10
+    await ticking.tick(60)  # a region that looks full is asked for its quota so often
     await ticking.pin(3)
     await ticking.ticks_until(Phase.READY, 3)
     regions = sorted(held.region for held in ticking.world.fleet.held.values())
@@ -254,6 +256,7 @@ async def test_a_region_that_has_room_again_is_taken_again_before_the_next_one()
 async def test_no_room_anywhere_is_a_ceiling_with_a_name_until_there_is_room() -> None:
     ticking = Ticking()
     ticking.world.fleet.capacity["westeurope"] = ticking.world.fleet.capacity["northeurope"] = 1
+    ticking.world.faults.add("usage", Unavailable("not read: Azure's refusals have to say it"), times=None)
     await ticking.pin(3)
     limits = []
     for _ in range(12):
@@ -264,6 +267,61 @@ async def test_no_room_anywhere_is_a_ceiling_with_a_name_until_there_is_room() -
     assert (2, "quota") in limits
     ticking.world.fleet.capacity["northeurope"] = 5
     await ticking.ticks_until(Phase.READY, 3, most=60)
+
+
+async def test_a_quota_is_a_ceiling_before_azure_refuses() -> None:
+    ticking = Ticking()
+    fleet = ticking.world.fleet
+    fleet.capacity["westeurope"], fleet.capacity["northeurope"] = 2, 1
+    await ticking.pin(4)
+    report = await ticking.tick()
+    assert report.decision is not None
+    assert (report.decision.desired, report.decision.limited_by) == (3, "quota")
+    await ticking.ticks_until(Phase.READY, 3)
+    memory = await ticking.scaler.memory("iris")
+    assert memory is not None
+    told = [c.message for c in memory.conditions if c.name == "quota"]
+    assert [said.rpartition(": ")[2] for said in told] == [
+        "room for 2 replicas (ContainerGroups 0 of 2 were in use).",
+        "room for 1 replicas (ContainerGroups 0 of 1 were in use).",
+    ]
+    fleet.capacity["northeurope"] = 5
+    await ticking.ticks_until(Phase.READY, 4)
+    assert asked(await ticking.world.store.decisions("iris", since=0), "create") == 4
+
+
+async def test_a_quota_that_cannot_be_read_leaves_the_ceiling_as_it_was() -> None:
+    ticking = Ticking(services=f"services:\n  iris:{SERVICE.replace(', northeurope', '')}")
+    ticking.world.fleet.capacity["westeurope"] = 2
+    await ticking.pin(4)
+    await ticking.ticks_until(Phase.READY, 2)
+    ticking.world.faults.add("usage", Unavailable("403"), times=None)
+    for after_s in (15.0, 60.0, 900.0, 3600.0):
+        report = await ticking.tick(after_s)
+        assert report.decision is not None
+        assert (report.decision.desired, report.decision.limited_by) == (2, "quota")
+
+
+async def test_a_quota_that_was_never_read_limits_nothing() -> None:
+    ticking = Ticking()
+    ticking.world.faults.add("usage", Unavailable("403"), times=None)
+    await ticking.pin(4)
+    await ticking.ticks_until(Phase.READY, 4)
+
+
+async def test_quotas_are_read_every_quarter_of_an_hour_and_once_for_all_services() -> None:
+    ticking = Ticking(services=f"services:\n  iris:{SERVICE}\n  other:{SERVICE}")
+    for _ in range(130):
+        await ticking.tick()
+    rows = [*await ticking.world.store.decisions("iris", since=0, limit=200)]
+    rows += await ticking.world.store.decisions("other", since=0, limit=200)
+    began = min(row.at for row in rows)
+    assert sorted({row.at - began for row in rows if "usage" in json.loads(row.calls)}) == [0.0, 900.0, 1800.0]
+    assert asked(rows, "usage") == 3 * 2
+
+
+def asked(rows: Sequence[DecisionRow], kind: str) -> int:
+    return sum(json.loads(row.calls).get(kind, 0) for row in rows)
 
 
 async def test_a_refused_image_is_tried_more_and_more_rarely() -> None:
