@@ -30,18 +30,20 @@ BINS_AFTER = 4  # the paths end so many bins after a replica asked for now is re
 START_MARGIN = 1.1
 MISTRUST_STARTS = 6.7  # for so many starts after the first tick nothing is given up: too little was seen
 FLOOR_REPLICAS = 0.5  # arrivals that keep less of one replica busy are noise
+MORE = 1.01  # arrivals beyond the most that was expected before by this factor are more than before
 LONG_REQUEST_S = 2.0  # requests at least as long count one by one: the floor is a whole replica
 
 
 class Ahead(Struct, frozen=True, kw_only=True):
     """What foresight remembers: past arrivals, when the starting replicas were asked for, the first tick, the most that
-    ran at it or was found worth its rent soon after, and how each rule has done; ``arrivals`` are those since the last
-    step of the trials."""
+    ran at it or was found worth its rent soon after, the most arrivals per second that were expected then, and how each
+    rule has done; ``arrivals`` are those since the last step of the trials."""
 
     history: History
     asked_at: tuple[float, ...] = ()
     first_at: float | None = None
     first_count: int = 0
+    first_rate: float = 0.0
     trials: Trials = Trials()
     arrivals: float = 0.0
 
@@ -109,15 +111,21 @@ def look(ahead: Ahead, seen: Observation, terms: Terms, starts_s: tuple[float, .
         return None
     choice = _choice(ahead, seen, terms, coming, start_s)
     because = _words(choice, bins * ahead.history.bin_s)
-    ahead = _not_undercut(ahead, seen, terms, choice.count)
-    case = _case(ahead, seen, terms, choice.count, coming.level, start_s)
-    found = [Proposal(signal="forecast", count=choice.count, because=because)]
+    wanted = choice.count
+    if _learns(ahead, seen, terms):
+        expected = float(coming.weights @ coming.rates[:, 0])
+        wanted = _as_found_before(ahead, seen, terms, choice.count, expected)
+        ahead = _first_found(ahead, wanted, expected)
+        if wanted < choice.count:
+            because = f"{wanted} were enough for as many arrivals before; only guesses say more: {because}"
+    case = _case(ahead, seen, terms, wanted, coming.level, start_s)
+    found = [Proposal(signal="forecast", count=wanted, because=because)]
     if (jam := _jam(seen, case)) is not None:
         found.append(jam)
     if case.least:
         because = f"{case.least} ran or were worth it in the first minutes; too little was seen to undercut that"
         found.append(Proposal(signal="first_look", count=case.least, because=because))
-    if choice.count == 0 and (kept := _last(ahead, seen, terms, start_s)) is not None:
+    if wanted == 0 and (kept := _last(ahead, seen, terms, start_s)) is not None:
         found.append(kept)
     if trials.is_due(ahead.trials, seen.at, terms.expected_start_s):
         ahead = replace(ahead, trials=trials.step(ahead.trials, seen.at, case), arrivals=0.0)
@@ -148,11 +156,17 @@ def _learns(ahead: Ahead, seen: Observation, terms: Terms) -> bool:
     return since_s < max(MISTRUST_STARTS * terms.expected_start_s, (PRIOR_BINS + 1) * ahead.history.bin_s)
 
 
-def _not_undercut(ahead: Ahead, seen: Observation, terms: Terms, wanted: int) -> Ahead:
+def _as_found_before(ahead: Ahead, seen: Observation, terms: Terms, wanted: int, expected: float) -> int:
+    """No more than was found worth its rent before, where no more is expected and nobody waits: it is the guesses that
+    weigh another count differently once more replicas are there, and they are soon gone."""
+    if seen.queued or expected > ahead.first_rate * MORE:
+        return wanted
+    return min(wanted, max(ahead.first_count, math.ceil(expected / terms.rate)))
+
+
+def _first_found(ahead: Ahead, wanted: int, expected: float) -> Ahead:
     """What is wanted while guesses fade stays until they are gone: their fading is no fall of demand."""
-    if wanted <= ahead.first_count or not _learns(ahead, seen, terms):
-        return ahead
-    return replace(ahead, first_count=wanted)
+    return replace(ahead, first_count=max(ahead.first_count, wanted), first_rate=max(ahead.first_rate, expected))
 
 
 def _case(ahead: Ahead, seen: Observation, terms: Terms, wanted: int, level: float, start_s: float) -> Case:

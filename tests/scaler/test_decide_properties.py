@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scaler.decide import Policy, State, decide, initial_state
@@ -186,6 +186,7 @@ def test_without_fresh_data_no_signal_scales_in(
     st.floats(0.05, 20.0),
     st.sampled_from([1.0, 5.0, 15.0, 60.0]),
 )
+@example(True, 10, 37.85687167628082, 1.2227630683195014, 15.0)  # guesses asked for more once more were there
 def test_constant_demand_changes_the_count_at_most_once_each_way(
     forecast: bool, ready: int, requests: float, service_s: float, every_s: float
 ) -> None:
