@@ -160,15 +160,14 @@ def _keeping_ready(candidates: list[Replica], number: int, spare: int) -> list[R
 
 
 def _usefulness(replica: Replica, sight: Sight, rules: Rules) -> tuple[float, ...]:
-    """Ascending, first to go first: not asked for yet, not serving, old versions, silent ones, the least busy."""
+    """Ascending, first to go first: not asked for yet, not serving, not the last good version, silent ones, the least
+    busy, the youngest."""
     stats = sight.stats.get(replica.name)
-    serving = replica.phase is Phase.READY
     return (
         replica.phase is not Phase.INTENDED,
-        serving,
-        not _is_old(replica, rules),
+        replica.phase is Phase.READY,
         replica.template == rules.fallback,
-        stats is not None if serving else 0,
+        stats is not None,
         stats.in_flight + stats.queued if stats else 0,
         -replica.intended_at,
     )

@@ -47,6 +47,6 @@ CORE: dict[str, tuple[str, ...]] = {
     "conditions": ("test_conditions", "test_observe", "test_rollout"),
     "memory": ("test_conditions", "test_shadow", "test_tick"),
     "tally": ("test_tally", "test_tick"),
-    "happened": ("test_telling",),
+    "happened": ("test_tally",),
     "tick/rows": ("test_tick", "test_shadow"),
 }

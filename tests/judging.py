@@ -1,9 +1,9 @@
 """Which tests see a mutant: processes that are forked, one for each, and end with the first test that fails.
 
 Most mutants are in a function. For these the tests of the module are collected once; each fork gives the function its
-mutated code, and runs only the tests that reach the mutated lines, the quickest first. What is in no function, and
-whatever survived this way, is judged by a process that imports the mutated module before all else: what tests work out
-while they are collected then comes from the mutant too.
+mutated code, and runs only the tests that reach the mutated lines, the quickest first. What is in no function, and what
+survived this way though its lines run while tests are collected, is judged by a process that imports the mutated module
+before all else.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ UNREAD = 3  # the exit code of a child that fell over itself
 def judged(module: str, found: Sequence[Mutant], jobs: int) -> Iterator[tuple[Mutant, str]]:
     """What became of each mutant, as it is known. Ends the run where the tests are not green without any."""
     slow = [mutant for mutant in found if mutant.function is None]
-    for mutant, outcome in _collected(module, [mutant for mutant in found if mutant.function is not None], jobs):
-        if outcome == SURVIVED:
+    for mutant, outcome, at_once in _collected(module, [m for m in found if m.function is not None], jobs):
+        if outcome == SURVIVED and at_once:
             slow.append(mutant)
         else:
             yield mutant, outcome
@@ -146,10 +146,11 @@ def _baseline(module: str) -> float:
 
 
 class Reached(Struct, frozen=True):
-    """Which tests reach a line of the module, and how long each takes."""
+    """Which tests reach a line of the module, how long each takes, and the lines that run while they are collected."""
 
     by_line: Mapping[int, Collection[str]]
     seconds: Mapping[str, float]
+    at_once: Collection[int]
 
     def of(self, lines: Iterable[int]) -> list[str]:
         """The tests that reach any of these lines, the quickest first."""
@@ -157,8 +158,8 @@ class Reached(Struct, frozen=True):
         return sorted(names, key=lambda name: self.seconds.get(name, 0.0))
 
 
-def _collected(module: str, found: Sequence[Mutant], jobs: int) -> Iterator[tuple[Mutant, str]]:
-    """In a child, which tells each outcome as it knows it."""
+def _collected(module: str, found: Sequence[Mutant], jobs: int) -> Iterator[tuple[Mutant, str, bool]]:
+    """In a child, which tells each outcome as it knows it; and whether the mutated lines run during collection."""
     if not found:
         return
     reading, writing = os.pipe()
@@ -166,17 +167,19 @@ def _collected(module: str, found: Sequence[Mutant], jobs: int) -> Iterator[tupl
     def work() -> int:
         os.close(reading)
         _quietly()
-        return _pytest(module, _Loop(module, found, jobs, writing))
+        loop = _Loop(module, found, jobs, writing)
+        loop.measuring.start()
+        return _pytest(module, loop)
 
     child = _forked(work)
     os.close(writing)
     with os.fdopen(reading, "rb") as told:
         while True:
             try:
-                index, outcome = pickle.load(told)
+                index, outcome, at_once = pickle.load(told)
             except EOFError:
                 break
-            yield found[index], outcome
+            yield found[index], outcome, at_once
     _, status = os.waitpid(child, 0)
     if status != 0:
         sys.exit(f"{module}: its tests are red without any mutant: {', '.join(CORE[module])}")
@@ -186,7 +189,10 @@ class _Loop:
     """In place of pytest's own run of the tests that it collected."""
 
     def __init__(self, module: str, found: Sequence[Mutant], jobs: int, told: int) -> None:
+        from coverage import Coverage  # noqa: PLC0415
+
         self._file = str(ROOT / "scaler" / f"{module}.py")
+        self.measuring = Coverage(data_file=None, include=[self._file], config_file=False)
         self._found, self._jobs, self._told = found, jobs, told
         self._failed = False
 
@@ -200,11 +206,14 @@ class _Loop:
         works = [(lambda mutant=mutant: self._judged(mutant, functions, items, reached)) for mutant in self._found]
         limit_s = max(SHORTEST_LIMIT_S, 5 * sum(reached.seconds.values()))
         for index, outcome in _outcomes(works, self._jobs, limit_s):
-            os.write(self._told, pickle.dumps((index, outcome)))
+            at_once = any(line in reached.at_once for line in self._found[index].lines)
+            os.write(self._told, pickle.dumps((index, outcome, at_once)))
         return True
 
     def _reached(self, items: Mapping[str, Any]) -> Reached:
         """Measured in a child of its own, so that the one that every mutant begins with has run nothing."""
+        self.measuring.stop()
+        at_once = set(self.measuring.get_data().lines(self._file) or ())
         reading, writing = os.pipe()
 
         def work() -> int:
@@ -219,12 +228,10 @@ class _Loop:
         _, status = os.waitpid(child, 0)
         if status != 0:
             os._exit(1)
-        return Reached(by_line, seconds)
+        return Reached(by_line, seconds, at_once)
 
     def _measured(self, items: Mapping[str, Any]) -> tuple[dict[int, set[str]], dict[str, float]]:
-        from coverage import Coverage  # noqa: PLC0415
-
-        measuring = Coverage(data_file=None, include=[self._file], config_file=False)
+        measuring = type(self.measuring)(data_file=None, include=[self._file], config_file=False)
         by_line, seconds = dict[int, set[str]](), dict[str, float]()
         measuring.start()
         for name, item in items.items():

@@ -38,6 +38,7 @@ def main(words: Sequence[str]) -> int:
     judgeable = [module for module, tests in CORE.items() if tests]
     parser = argparse.ArgumentParser(prog="python -m tests.mutate")
     parser.add_argument("modules", nargs="*", default=judgeable, choices=[[], *judgeable], metavar="MODULE")
+    parser.add_argument("--within", default="", metavar="TEXT", help="only mutants whose key holds it")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args(words)
     for name in LOADED_ONCE:
@@ -45,7 +46,8 @@ def main(words: Sequence[str]) -> int:
     table = Table("module", "mutants", KILLED, HUNG, "explained", "unexplained")
     known, unexplained, used = explained(), list[tuple[Mutant, str]](), set[str]()
     for module in given.modules:
-        found = list(mutants(module, (ROOT / "scaler" / f"{module}.py").read_text(encoding="utf-8")))
+        source = (ROOT / "scaler" / f"{module}.py").read_text(encoding="utf-8")
+        found = [mutant for mutant in mutants(module, source) if given.within in mutant.key]
         counts: Counter[str] = Counter()
         with Progress(console=Console(stderr=True)) as progress:
             task = progress.add_task(module, total=len(found))
@@ -61,7 +63,8 @@ def main(words: Sequence[str]) -> int:
         row = (len(found), counts[KILLED], counts[HUNG], counts["explained"], counts[SURVIVED])
         table.add_row(module, *map(str, row))
     Console().print(table)
-    stale = [key for key in known if key.partition(":")[0].partition(".")[0] in given.modules and key not in used]
+    run = [key for key in known if given.within in key and key.partition(":")[0].partition(".")[0] in given.modules]
+    stale = [key for key in run if key not in used]
     for key in stale:
         print(f"explained, and no longer there or no longer surviving: {key}")
     return 1 if unexplained or stale else 0

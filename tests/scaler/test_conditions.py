@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from scaler import memory
-from scaler.conditions import CAUSES, KINDS, cause, condition, container_trouble, happened
+from scaler.conditions import CAUSES, KINDS, blames_template, cause, condition, container_trouble, happened
 from scaler.memory import Backoff
 from scaler.model import Condition, Phase, Replica
 from scaler.observe import Limits, look
@@ -53,6 +53,24 @@ def test_a_message_says_what_it_is_about_what_it_means_and_what_was_seen() -> No
     assert told.message == "westeurope: Azure has no room there for a replica of this size: 2 CPU 4 GB."
     assert told.severity == "warning"
     assert told.remedy.endswith(".")
+
+
+def test_a_remedy_is_a_whole_sentence_with_one_stop() -> None:
+    for name, kind in KINDS.items():
+        stop = "" if kind.remedy.endswith(("?", ".")) else "."
+        assert condition(name, NOW, about="a").remedy == kind.remedy + stop
+
+
+def test_a_template_is_blamed_for_what_another_region_would_not_mend() -> None:
+    assert blames_template("CrashLoop") is True
+    assert blames_template("ContainerGroupQuotaReached") is False
+
+
+def test_a_kill_needs_an_end_and_a_failed_pull_needs_both_words() -> None:
+    assert container_trouble(detail("a", container_state="Terminated", exit_code=137)) is not None
+    assert container_trouble(detail("a", container_state="Running", exit_code=137)) is None
+    assert container_trouble(detail("a", events=("Failed: the container ended",))) is None
+    assert container_trouble(detail("a", events=("Pulling: image x",))) is None
 
 
 def given_up(**told: object) -> tuple[str, str]:

@@ -132,3 +132,51 @@ def test_how_far_a_replica_is_known() -> None:
     assert replica_data(silent, NOW, 60.0) == "stale"
     assert replica_data(replace(silent, phase=P.DRAINING), NOW + 1.0, 60.0) == "blind"
     assert [replica_data(replica("a", p), NOW, 60.0) for p in P if p not in (P.READY, P.DRAINING)] == [None] * 4
+
+
+# ---------------------------------------------------------------- faults that no test saw
+
+
+def test_two_looks_at_one_moment_leave_the_totals_to_the_next() -> None:
+    before = Totals(at=NOW, counters={"a": counter("a")})
+    view = seen([replica("a")], answering=[stats("a", arrivals_total=130)])
+    out = measure(before, view, ["a"])
+    assert (out.arrivals, out.totals) == (None, before)
+
+
+def test_the_shortest_window_is_enough() -> None:
+    before = Totals(at=NOW - MIN_WINDOW_S, counters={"a": counter("a")})
+    view = seen([replica("a")], answering=[stats("a", arrivals_total=130)])
+    assert measure(before, view, ["a"]).arrivals == 30
+
+
+def test_what_an_adopted_replica_served_before_does_not_count() -> None:
+    out = measured(seen([replica("a", etag="")], answering=[stats("a", arrivals_total=900)]), {})
+    assert out.arrivals == 0
+
+
+def test_a_replica_not_met_before_counts_from_nothing() -> None:
+    now = stats("a", arrivals_total=7, completed_total=5, failed_total=1)
+    out = measured(seen([replica("a")], answering=[now]), {})
+    assert (out.arrivals, out.completed) == (7, 6)
+
+
+def test_no_request_since_the_last_look_is_none_and_not_one() -> None:
+    now = stats("a", arrivals_total=100, completed_total=90, busy_seconds_total=50.4, at=NOW - 9.5, in_flight=7)
+    out = measured(seen([replica("a")], answering=[now]), {"a": counter("a")})
+    assert (out.arrivals, out.completed) == (0, 0)
+    assert out.in_flight is not None
+    assert abs(out.in_flight - 0.8) < 1e-9
+
+
+def test_those_that_gave_up_waiting_before_do_not_count_again() -> None:
+    held = front(expired_total=5, waiting=2)
+    out = measured(seen([], front=front(expired_total=6, waiting=2)), {}, held)
+    assert out.arrivals == 1
+
+
+def test_what_is_intended_or_asked_for_is_starting() -> None:
+    view = seen([replica("a", P.INTENDED), replica("b", P.CREATING), replica("c", P.CREATING)], groups={})
+    fleet = look(view, LIMITS)
+    told = observation(view, fleet, measured(view, {}), memory_bytes=None, signals={}, pin=None, quota=None)
+    assert told.starting == 3

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from scaler.model import Create, Delete, Drain, Phase, Replica, Undrain
-from scaler.plan import TURN_S, Plan, Rules, Sight, plan
+from scaler.plan import DEADLINE_PASSED, DELETE_AGAIN_S, TURN_S, Plan, Rules, Sight, cut_off, plan
 from tests.builders import NOW, front, replica, rules, sight, stats
 
 P = Phase
@@ -368,3 +368,121 @@ def test_without_a_version_known_to_be_good_what_starts_of_the_new_one_is_not_as
     rows = [replica("a", template="t0"), *(replica(f"n{i}", P.CREATING) for i in range(2))]
     rolled = planned(5, *rows, by=rules(proven=False, fallback=None))
     assert sum(r.phase in (P.INTENDED, P.CREATING) for r in rolled.replicas) <= 5
+
+
+# ---------------------------------------------------------------- faults that no test saw
+
+
+def test_fewer_than_desired_start_and_none_of_them_is_given_up() -> None:
+    assert phases(planned(2, replica("a", P.STARTING))) == {"a": "starting", "new-0": "intended"}
+
+
+def test_an_old_replica_that_drains_is_no_rollout_so_max_holds() -> None:
+    rows = [replica("a"), replica("b", P.DRAINING, template="t0", phase_at=NOW - 1)]
+    view = sight(stats("a"), stats("b", phase="draining", in_flight=1))
+    assert phases(planned(2, *rows, view=view, by=rules(max=2))) == {"a": "ready", "b": "draining"}
+
+
+def test_of_several_to_be_tried_only_as_many_wait_as_cannot_be_given_up_yet() -> None:
+    rows = [replica("a", template="t0"), replica("b", template="t0")]
+    young = replica("c", P.CREATING, template="t-", phase_at=NOW - 1)
+    by = rules(template="t1", proven=False, fallback="t0", surge=2)
+    assert did(planned(2, *rows, young, by=by)) == [("Create", "new-0")]
+
+
+def test_at_none_desired_a_rollout_keeps_nothing_beside() -> None:
+    assert phases(planned(0, replica("a", P.STARTING, template="t0"))) == {"a": "deleting"}
+
+
+def trial(desired: int, *rows: Replica, **changes: object) -> dict[str, str]:
+    return phases(planned(desired, *rows, by=rules(**{"proven": False, "fallback": "t0", **changes})))
+
+
+def test_more_on_trial_than_the_surge_are_given_up_the_youngest_first() -> None:
+    old, new = replica("a", template="t0"), replica("n", P.STARTING, intended_at=NOW - 90)
+    after = trial(1, old, new, replica("m", P.STARTING, intended_at=NOW - 60))
+    assert after == {"a": "ready", "n": "starting", "m": "deleting"}
+
+
+def test_scale_in_during_a_trial_leaves_the_one_on_trial() -> None:
+    rows = [replica("a", template="t0"), replica("b", template="t0", intended_at=NOW - 90)]
+    assert trial(1, *rows, replica("n", P.STARTING)) == {"a": "ready", "b": "draining", "n": "starting"}
+
+
+def test_old_ones_beyond_need_and_new_ones_beyond_the_surge_go_together() -> None:
+    rows = [replica("a", template="t0"), replica("b", template="t0", intended_at=NOW - 90)]
+    new = [replica("n", P.STARTING), replica("m", P.STARTING, intended_at=NOW - 60)]
+    assert trial(1, *rows, *new) == {"a": "ready", "b": "draining", "n": "starting", "m": "deleting"}
+
+
+def test_a_trial_gives_no_ready_replica_up_while_the_old_ones_only_start() -> None:
+    old = [replica("a", P.STARTING, template="t0"), replica("b", P.STARTING, template="t0")]
+    after = trial(2, *old, replica("n"), replica("m"))
+    assert after == {"a": "starting", "b": "starting", "n": "ready", "m": "ready"}
+
+
+def test_a_rollout_takes_ready_ones_only_as_far_as_enough_are_left_and_starting_ones_for_the_rest() -> None:
+    old = [replica(name, template="t0", intended_at=NOW - i) for i, name in enumerate("dcba")]
+    new = [replica(name, P.STARTING, intended_at=NOW - i) for i, name in enumerate("onm")]
+    after = phases(planned(2, *old, *new))
+    assert [after[name] for name in "abcd"] == ["ready", "ready", "draining", "draining"]
+    assert [after[name] for name in "mno"] == ["starting", "deleting", "deleting"]
+
+
+def test_of_old_versions_the_last_good_one_stays_longest() -> None:
+    assert trial(1, replica("a", template="t0"), replica("b", template="t-")) == {
+        "a": "ready",
+        "b": "draining",
+        "new-0": "intended",
+    }
+
+
+def test_a_silent_replica_goes_before_one_that_answers() -> None:
+    after = planned(1, replica("a"), replica("b"), view=sight(stats("a", in_flight=9)))
+    assert phases(after) == {"a": "ready", "b": "draining"}
+
+
+def test_what_waits_in_a_replica_counts_as_what_it_computes() -> None:
+    view = sight(stats("a", in_flight=1, queued=3), stats("b", in_flight=2))
+    assert phases(planned(1, replica("a"), replica("b"), view=view)) == {"a": "ready", "b": "draining"}
+
+
+def test_without_surge_and_room_a_draining_one_of_the_new_version_is_not_taken_back() -> None:
+    old = [replica("a", template="t0"), replica("b", template="t0")]
+    leaving = replica("n", P.DRAINING, phase_at=NOW - 1)
+    by = rules(proven=False, fallback="t0", surge=0, max=2)
+    view = sight(stats("a"), stats("b"), stats("n", phase="draining", in_flight=1))
+    assert phases(planned(2, *old, leaving, view=view, by=by)) == {"a": "ready", "b": "ready", "n": "draining"}
+
+
+def test_the_last_to_drain_is_the_first_taken_back_and_no_more_than_are_missing() -> None:
+    rows = [replica("a", P.DRAINING, phase_at=NOW - 20), replica("b", P.DRAINING, phase_at=NOW - 5)]
+    view = sight(stats("a", phase="draining", in_flight=1), stats("b", phase="draining", in_flight=1))
+    assert phases(planned(1, *rows, view=view)) == {"a": "draining", "b": "ready"}
+
+
+def test_azure_takes_so_many_deletions_and_the_others_wait_while_what_costs_no_request_goes_on() -> None:
+    dying = [replica(name, P.DELETING) for name in "abc"]
+    leaving = replica("d", P.DRAINING, phase_at=NOW - 1)
+    view = sight(stats("d"))
+    by = rules(left={("delete", "westeurope"): 2})
+    assert did(planned(0, *dying, leaving, view=view, by=by)) == [("Delete", "a"), ("Delete", "b"), ("Drain", "d")]
+
+
+def test_a_deletion_is_asked_for_again_after_a_while() -> None:
+    for after_s, again in ((DELETE_AGAIN_S - 1, []), (DELETE_AGAIN_S, [("Delete", "a")])):
+        assert did(planned(0, replica("a", P.DELETING, phase_at=NOW - after_s))) == again
+
+
+def test_only_who_is_deleted_for_the_deadline_is_said_to_be_cut_off() -> None:
+    late = replica("a", P.DELETING, because=f"{DEADLINE_PASSED} of 60 s", phase_at=NOW)
+    drained = replica("b", P.DELETING, because="drained", phase_at=NOW)
+    made = replica("c", P.INTENDED, because=f"{DEADLINE_PASSED} of 60 s", phase_at=NOW)
+    outcome = Plan(replicas=(), actions=(Delete(late), Delete(drained), Create(made)))
+    assert [c.about for c in cut_off(outcome, NOW)] == ["a"]
+
+
+def test_half_the_drain_deadline_is_waited_for_a_silent_front() -> None:
+    for after_s, told in ((59, []), (60, [("Drain", "a")])):
+        row = replica("a", P.DRAINING, drain_version=7, phase_at=NOW - after_s)
+        assert did(planned(0, row, view=sight(stats("a"), front=front(applied_version=6)))) == told

@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from scaler.starts import KEPT, Start, advice, medians, remembered, start_of
+from scaler.starts import KEPT, LARGE_PULL_S, Start, advice, medians, remembered, start_of
 from tests.builders import NOW, detail, replica, stats
 
 ROW = replica("a", intended_at=NOW - 100, ready_at=NOW)
@@ -55,3 +55,14 @@ def test_no_advice_without_enough_starts_or_where_the_pull_is_short() -> None:
     assert advice([start(pulled_s=19.0, total_s=20.0)] * 3, NOW) == []
     assert advice([start(pooled=True)] * 3, NOW) == []
     assert advice([*[start()] * 3, start(template="t2")], NOW) == [], "an older version's pulls say nothing"
+
+
+def test_a_pull_of_half_the_start_is_most_of_it_and_starts_of_unknown_pulls_do_not_count() -> None:
+    assert advice([start(pulled_s=50.0)] * 3, NOW) != []
+    assert advice([start(pulled_s=LARGE_PULL_S, total_s=30.0)] * 3, NOW) != []
+    assert advice([*[start()] * 3, start(pulled_s=None)], NOW) != []
+
+
+def test_who_ran_when_it_was_asked_for_came_from_no_pool() -> None:
+    assert not start_of(ROW, replace(EVENTS, started_at=ROW.intended_at), None).pooled
+    assert start_of(ROW, replace(EVENTS, started_at=ROW.intended_at - 1), None).pooled

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
+from scaler.conditions import condition
 from scaler.errors import Unavailable
-from scaler.happened import KEPT, Happened, waiting
+from scaler.happened import KEPT, KEPT_S, Happened, View, events, waiting
 from scaler.model import Decision, Observation, Pin
 from scaler.tally import START_BOUNDS_S, Ended, added, lateness
 from scaler.tick.ticked import Ticked
@@ -43,6 +45,66 @@ def test_arrivals_are_late_while_the_queue_takes_longer_than_the_objective() -> 
     assert lateness(replace(SEEN, queued=11.0), 5.0) == 30.0
     assert lateness(replace(SEEN, queued=1.0, completed=0.0), 5.0) == 30.0
     assert lateness(replace(SEEN, queued=None), 5.0) == 0.0
+
+
+def test_one_tick_alone_is_counted_exactly() -> None:
+    seen = replace(SEEN, window_s=0.5, draining=1, queued=11.0, cold_starts_s=(7.0,))
+    tally = added(None, ended(seen, before=3))
+    assert (tally.raised, tally.lowered) == (0, 0)
+    assert (tally.arrivals, tally.starts_s, tally.late, tally.replica_s) == (30.0, 7.0, 0.0, 2.0)
+    nothing = added(None, ended(replace(SEEN, arrivals=None)))
+    assert (nothing.arrivals, nothing.starts_s, nothing.late) == (0.0, 0.0, 0.0)
+
+
+def test_late_arrivals_add_up() -> None:
+    jam = replace(SEEN, queued=11.0)
+    assert added(added(None, ended(jam)), ended(jam)).late == 60.0
+
+
+def test_stored_totals_mean_these_buckets() -> None:
+    assert START_BOUNDS_S == (5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0)
+
+
+def test_who_waits_exactly_as_long_as_the_objective_is_in_time() -> None:
+    assert lateness(replace(SEEN, queued=10.0), 5.0) == 0.0
+
+
+def test_lateness_of_short_windows_and_single_answers() -> None:
+    assert lateness(replace(SEEN, window_s=0.0, completed=0.0), 5.0) == 0.0
+    assert lateness(replace(SEEN, window_s=1.0, completed=0.0), 5.0) == 30.0
+    assert lateness(replace(SEEN, window_s=1.0, completed=1.0, queued=2.0), 5.0) == 0.0
+    assert lateness(replace(SEEN, window_s=1.0, completed=0.0, queued=1.0), 5.0) == 30.0
+
+
+STILL = View(at=5.0, decision=DECISION, pin=None, conditions=(), rolled=None)
+
+
+def told(before: View | None, after: View) -> list[tuple[str, Any]]:
+    found = events("iris", before, after, "timer")
+    return [(e.type, {key: value for key, value in e.data.items() if key != "service"}) for e in found]
+
+
+def test_an_event_says_whose_pin_began_or_ended_and_between_what() -> None:
+    pin = Pin(min=1, max=3, since=0.0, until=9.0, actor="anna", reason="launch")
+    began = {"min": 1, "max": 3, "until": 9.0, "actor": "anna", "reason": "launch"}
+    assert told(STILL, replace(STILL, pin=pin)) == [("pinned", began)]
+    assert told(replace(STILL, pin=pin), STILL) == [("unpinned", {"min": 1, "max": 3, "actor": "anna"})]
+
+
+def test_a_condition_is_told_when_it_begins_and_when_it_ends_and_not_between() -> None:
+    one, other = condition("blind", 1.0, about="Azure"), condition("quota", 1.0, about="westeurope", said="100 of 100")
+    whole = {
+        "name": "quota",
+        "about": "westeurope",
+        "severity": "error",
+        "message": other.message,
+        "remedy": other.remedy,
+    }
+    assert told(replace(STILL, conditions=(one,)), replace(STILL, conditions=(one, other))) == [
+        ("condition.raised", whole)
+    ]
+    cleared = [("condition.cleared", {"name": "blind", "about": "Azure"})]
+    assert told(replace(STILL, conditions=(one, other)), replace(STILL, conditions=(other,))) == cleared
 
 
 class Recorder:
@@ -112,4 +174,5 @@ def test_what_nobody_takes_is_given_up_after_a_while_and_never_grows_without_end
     old = [Happened(id=str(i), type="scaled", at=float(i), data={}) for i in range(KEPT + 9)]
     assert len(waiting(old, (), (), 60.0)) == KEPT
     assert waiting(old, (), (), 10_000.0) == ()
+    assert waiting(old[:1], (), (), KEPT_S) == ()
     assert [e.id for e in waiting(old[:3], (), ["1"], 5.0)] == ["0", "2"]
