@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from scaler.errors import BadSetting, Refused, Unavailable
 from scaler.model import Phase, Replica
@@ -31,6 +32,8 @@ PATIENCE_S = 20.0
 CLOCK_OFF_S = 30.0  # tokens and leases bear that much
 FRONT_SILENT_S = 90.0
 CERTIFICATES = "certificates of replicas"
+OF_IMAGES = frozenset({"image_pull", "registry_credentials", "registry_failure"})
+FIRST_START = "Nothing, if container groups can reach it: the first start will tell. Is its name right?"
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -64,6 +67,7 @@ class _Examination:
     def __init__(self, settings: Settings, scaler: Scaler, inspection: Inspection, managed: Managed) -> None:
         self._settings, self._scaler, self._inspection, self._managed = settings, scaler, inspection, managed
         self._body: Json = msgspec.json.decode(managed.template.body) if managed.template else {}
+        self._version = managed.template.hash if managed.template else ""
 
     async def checks(self) -> list[Check]:
         looked: list[Awaitable[Check]] = [self._tables(), self._groups(), self._clock(), self._queue(), self._front()]
@@ -202,23 +206,27 @@ class _Examination:
         return [self._image(image, by_identity) for image in images]
 
     async def _image(self, image: str, by_identity: set[str]) -> Check:
-        """Whether it was pulled already, else whether its registry answers: nobody but Azure can try more."""
+        """Whether it was pulled already or could not be, else whether its registry answers: only Azure can try more."""
         name = f"image {image}"
         server = image.partition("/")[0]
         tag = image.rpartition(":")[2] if ":" in image.rpartition("/")[2] else "latest"
         remedy = "Give replicas a tag that is never reused, like the commit: `latest` rolls nothing out."
         if tag == "latest":
             return Check(name=name, ok=False, detail="the tag is latest", remedy=remedy)
+        try:
+            if ready := [r for r in await self._ready() if r.template == self._version]:
+                return Check(name=name, ok=True, detail=f"was pulled; ready replicas of this version: {len(ready)}")
+            memory = await self._scaler.memory(self._managed.name)
+        except Unavailable:
+            memory = None  # the state table is looked at elsewhere
+        for condition in memory.conditions if memory else ():
+            if condition.name in OF_IMAGES:
+                return Check(name=name, ok=False, detail=condition.message, remedy=condition.remedy)
         how = "by identity" if server in by_identity else "without credentials"
-
-        async def look() -> str:
-            assert self._managed.template is not None
-            if ready := [r for r in await self._ready() if r.template == self._managed.template.hash]:
-                return f"was pulled; ready replicas of this version: {len(ready)}"
-            return f"{server} {await _registry_answers(server)}; pulled {how}, which the first start will prove"
-
-        remedy = "Is the registry's name right, can it be reached from here, and has the replica's identity AcrPull?"
-        return await _one(name, look, remedy)
+        told = await _one(name, lambda: _registry_answers(server), FIRST_START)
+        if told.ok is False:  # it is container groups that pull, from a network of their own
+            return replace(told, ok=None)
+        return replace(told, detail=f"{server} {told.detail}; pulled {how}, which the first start will prove")
 
     # -- replicas
 
@@ -259,12 +267,11 @@ class _Examination:
     async def _signed(self) -> str:
         from scaler.authority import Authority  # noqa: PLC0415 - takes a while, and not every deployment has one
 
-        assert self._managed.template is not None
         secrets, now = self._settings.replica_authority.split(), time.time()
         authority = Authority(self._settings.replica_authority)
         until = authority.proved(self._managed.name, "doctor", now)
         told = f"{authority.signer.removeprefix('CN=')} signs; a certificate made now holds until {until:%Y-%m-%d}"
-        old = [r for r in await self._ready() if r.template != self._managed.template.hash]
+        old = [r for r in await self._ready() if r.template != self._version]
         if old:
             return f"{told}; of another version until they are replaced: {len(old)}"
         return told + ("; no replica is left that needs the older secrets" if len(secrets) > 1 else "")

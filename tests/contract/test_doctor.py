@@ -8,18 +8,21 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from scaler.azure.replica_stats import ReplicaStats
 from scaler.azure.table_state import TableState
+from scaler.conditions import condition
 from scaler.doctor import Check, examine_service
 from scaler.errors import Unavailable
 from scaler.model import Phase, Replica
 from scaler.ports import Stored
 from scaler.settings import Settings
 from scaler.template import Template
+from scaler.tick.scaler import Scaler
 from tests.azurite import Azurite
 from tests.stand_in import GROUP, ROLES, SUBSCRIPTION, StandIn, start_stand_in
 
@@ -104,7 +107,8 @@ def test_what_is_well_is_said_and_nothing_is_left_behind(doctor: Doctor, allowed
     checks = doctor(allowed)
     assert checks["rights to make and delete"]["detail"] == "make: allowed; delete: allowed"
     wrong = {name for name, c in checks.items() if c["ok"] is False}
-    assert wrong == {"front", "image 127.0.0.1:9/replica:0123abc"}, "neither runs here"
+    assert wrong == {"front"}, "none runs here"
+    assert checks["image 127.0.0.1:9/replica:0123abc"]["ok"] is None, "container groups may reach what we do not"
     assert checks["rights to make and delete"]["detail"] == "make: allowed; delete: allowed"
     assert checks["subnet"]["detail"] == "groups, 10.90.1.0/24, delegated to container groups"
     assert checks["state table"]["detail"].startswith("a row was written and removed; no tick of this service yet")
@@ -166,6 +170,7 @@ def test_what_cannot_work_is_said_before_azure_says_it(
 Examined = Callable[..., Awaitable[dict[str, Check]]]
 SECRET, BEFORE = "planted-secret", "planted-secret-before"
 CERTIFICATES = "certificates of replicas"
+IDENTITY_OF_NOBODY = {"IDENTITY_ENDPOINT": "http://127.0.0.1:9/msi/token", "IDENTITY_HEADER": "none"}
 
 
 @pytest.fixture
@@ -182,6 +187,8 @@ def examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Examined:
 
         monkeypatch.setattr(TableState, "load", load)
         monkeypatch.setattr(ReplicaStats, "stats", answers)
+        for name, value in IDENTITY_OF_NOBODY.items():
+            monkeypatch.setenv(name, value)
         (tmp_path / "replica.yaml").write_text(template)
         (tmp_path / "autoscaler.yaml").write_text(CONFIG)
         nobody = "https://127.0.0.1:9"
@@ -192,8 +199,7 @@ def examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Examined:
             "AUTOSCALER_RESOURCE_GROUP": GROUP,
             "AUTOSCALER_TABLE_ENDPOINT": nobody,
             "AUTOSCALER_ARM_ENDPOINT": nobody,
-            "IDENTITY_ENDPOINT": "http://127.0.0.1:9/msi/token",
-            "IDENTITY_HEADER": "none",
+            **IDENTITY_OF_NOBODY,
         }
         return {c.name: c for c in await examine_service(Settings.read(environment | env), "examined")}
 
@@ -252,6 +258,16 @@ async def test_replicas_that_are_ready_prove_the_image_and_those_that_do_not_ans
     assert (image.ok, image.detail) == (True, "was pulled; ready replicas of this version: 2")
     assert found["replicas"].ok is False
     assert found["replicas"].detail.startswith("1 of 2 that are ready do not answer: replica examined-1")
+
+
+async def test_an_image_that_could_not_be_pulled_is_said(examined: Examined, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def memory(_: Scaler, __: str) -> SimpleNamespace:
+        return SimpleNamespace(conditions=(condition("image_pull", 0.0, about="examined-1", said="no such tag"),))
+
+    monkeypatch.setattr(Scaler, "memory", memory)
+    found = (await examined(TEMPLATE, {}))["image 127.0.0.1:9/replica:0123abc"]
+    assert (found.ok, "no such tag" in found.detail) == (False, True), found
+    assert "az acr repository show-tags" in found.remedy
 
 
 def test_signals_are_read(doctor: Doctor, allowed: StandIn, azurite: Azurite) -> None:

@@ -55,7 +55,7 @@ def test_the_commands_of_the_readme_work_and_doctor_finds_nothing_wrong(up: Star
     here = block.replace("http://127.0.0.1:8080", "$FRONT_URL")  # other ports than a person's own
     assert here.count("-m scaler") >= 4
     doctor = ".venv/bin/python -m scaler doctor"
-    script = "\n".join(["set -ex", *(line.strip() for line in here.splitlines()), doctor])
+    script = "\n".join(["set -e", *(line.strip() for line in here.splitlines()), doctor])
     told = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert told.returncode == 0, told.stdout + told.stderr
     assert '{"predictions":[0]}' in told.stdout
