@@ -263,7 +263,6 @@ SCHEMAS |= {
                         "type": "object",
                         "properties": {
                             "monitorCondition": TEXT,
-                            "alertRule": TEXT,
                             "alertTargetIDs": _list(TEXT),
                         },
                         "required": ["monitorCondition"],

@@ -23,7 +23,7 @@ from scaler.ports import Stored
 from scaler.settings import Settings
 from scaler.template import Template
 from scaler.tick.scaler import Scaler
-from tests.azurite import Azurite
+from tests.azurite import Azurite, StaticCredential
 from tests.stand_in import GROUP, ROLES, SUBSCRIPTION, StandIn, start_stand_in
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -170,7 +170,6 @@ def test_what_cannot_work_is_said_before_azure_says_it(
 Examined = Callable[..., Awaitable[dict[str, Check]]]
 SECRET, BEFORE = "planted-secret", "planted-secret-before"
 CERTIFICATES = "certificates of replicas"
-IDENTITY_OF_NOBODY = {"IDENTITY_ENDPOINT": "http://127.0.0.1:9/msi/token", "IDENTITY_HEADER": "none"}
 
 
 @pytest.fixture
@@ -187,8 +186,7 @@ def examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Examined:
 
         monkeypatch.setattr(TableState, "load", load)
         monkeypatch.setattr(ReplicaStats, "stats", answers)
-        for name, value in IDENTITY_OF_NOBODY.items():
-            monkeypatch.setenv(name, value)
+        monkeypatch.setattr("scaler.azure._credential", lambda _: StaticCredential())  # none waits for a token
         (tmp_path / "replica.yaml").write_text(template)
         (tmp_path / "autoscaler.yaml").write_text(CONFIG)
         nobody = "https://127.0.0.1:9"
@@ -199,7 +197,6 @@ def examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Examined:
             "AUTOSCALER_RESOURCE_GROUP": GROUP,
             "AUTOSCALER_TABLE_ENDPOINT": nobody,
             "AUTOSCALER_ARM_ENDPOINT": nobody,
-            **IDENTITY_OF_NOBODY,
         }
         return {c.name: c for c in await examine_service(Settings.read(environment | env), "examined")}
 
