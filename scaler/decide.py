@@ -25,7 +25,7 @@ from scaler.config import Service, Target
 from scaler.errors import BadSetting
 from scaler.foresight import ahead
 from scaler.foresight.ahead import Ahead, Outlook, Terms
-from scaler.foresight.leadtime import lead_time_s, remember
+from scaler.foresight.leadtime import Starts, finished, lead_time_s, of_version
 from scaler.foresight.spares import spares
 from scaler.model import Beside, Decision, Observation, Pin, Step
 from scaler.schedule import Period, Schedule, compile_schedule, period_at
@@ -59,7 +59,7 @@ class Policy(Struct, frozen=True, kw_only=True):
 
 class State(Struct, frozen=True, kw_only=True):
     """What decisions remember. ``window`` holds (at, count) of past demands, counts falling with time; ``starts_s`` are
-    the newest cold starts."""
+    the newest cold starts of the version ``template``, ``earlier_s`` those of the version before."""
 
     at: float | None = None
     desired: int | None = None
@@ -68,6 +68,8 @@ class State(Struct, frozen=True, kw_only=True):
     starts_s: tuple[float, ...] = ()
     ahead: Ahead | None = None
     spend: Spend | None = None
+    template: str = ""
+    earlier_s: tuple[float, ...] = ()
 
 
 def policy_of(service: Service, name: str, where: str, *, size: Size | None = None) -> Policy:
@@ -117,7 +119,8 @@ def initial_state(policy: Policy) -> State:
 def decide(policy: Policy, state: State, observation: Observation) -> tuple[Decision, State]:
     """How many replicas (ready + starting) there should be now, why, and what to remember of it."""
     seen = observation
-    starts_s = remember(state.starts_s, seen.cold_starts_s)
+    starts = of_version(Starts(state.template, state.starts_s, state.earlier_s), seen.template, finished(seen))
+    starts_s = starts.seen_s or starts.earlier_s
     service_s = _service_time(state.service_s, seen)
     learned = ahead.learn(state.ahead or ahead.initial(policy.expected_start_s), seen)
     before = seen.ready + seen.starting if state.desired is None else state.desired
@@ -137,8 +140,7 @@ def decide(policy: Policy, state: State, observation: Observation) -> tuple[Deci
     period = period_at(policy.schedule, seen.at)
     pin = _pin_in_force(seen.pin, seen.at)
     start_s = lead_time_s(starts_s, policy.expected_start_s, ahead.ages_s(learned, seen.at))
-    lead_s = start_s + min(max(0.0, seen.window_s), start_s)  # and one tick, which after an outage may be days
-    _calendar(trail, policy, period, seen.at, lead_s, pinned=pin is not None)
+    _calendar(trail, policy, period, seen, start_s, pinned=pin is not None)
     _ceilings(trail, policy, seen, pin, spend)
     off = period.off and pin is None
     decision = Decision(
@@ -157,7 +159,9 @@ def decide(policy: Policy, state: State, observation: Observation) -> tuple[Deci
         desired=trail.count,
         window=window,
         service_s=service_s,
-        starts_s=starts_s,
+        starts_s=starts.seen_s,
+        template=starts.template,
+        earlier_s=starts.earlier_s,
         ahead=ahead.asked(outlook.ahead if outlook else learned, seen, trail.count),
         spend=budget.bill_after(spend, max(_billed(seen), trail.count + seen.draining)) if spend else None,
     )
@@ -314,10 +318,13 @@ def _window(state: State, at: float, count: int, before: int, window_s: float) -
 # -- calendar and ceilings
 
 
-def _calendar(trail: _Trail, policy: Policy, period: Period, at: float, lead_s: float, *, pinned: bool) -> None:
+def _calendar(
+    trail: _Trail, policy: Policy, period: Period, seen: Observation, start_s: float, *, pinned: bool
+) -> None:
     """Floors, caps and off periods. A floor counts one lead time ahead of its beginning, even through an off period."""
     if pinned:
         return
+    at, lead_s = seen.at, start_s + min(max(0.0, seen.window_s), start_s)  # and one tick, which may have been days
     if not period.off:
         trail.raise_to(policy.min, "min", f"replicas.min is {policy.min}")
         trail.raise_to(period.min, "schedule_min", f"the schedule keeps at least {period.min} ({period.rule})")

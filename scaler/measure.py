@@ -153,8 +153,10 @@ def observation(
     signals: Mapping[str, float | None],
     pin: Pin | None,
     quota: int | None,
+    template: str = "",
 ) -> Observation:
-    """The one value that a decision is made from. ``memory_bytes`` is what one replica may use."""
+    """The one value that a decision is made from. ``memory_bytes`` is what one replica may use, ``template`` names the
+    version that new replicas are made from."""
     count = {phase: sum(r.phase is phase for r in fleet.replicas) for phase in Phase}
     ready = [seen.stats[r.name] for r in fleet.replicas if r.phase is Phase.READY and r.name in seen.stats]
     capacity = sum(s.capacity for s in ready)
@@ -176,6 +178,8 @@ def observation(
         gpu=_mean(gpus),
         signals=dict(signals),
         cold_starts_s=fleet.cold_starts_s,
+        cold_starts_of=fleet.cold_starts_of,
+        template=template,
         data=quality(seen, fleet.replicas),
         pin=pin,
         quota=quota,

@@ -57,6 +57,8 @@ class Observation(Struct, frozen=True, kw_only=True):
     gpu: float | None = None
     signals: dict[str, float | None] = field(default_factory=dict)
     cold_starts_s: tuple[float, ...] = ()
+    cold_starts_of: tuple[str, ...] = ()  # the version of each of them; empty: nobody says
+    template: str = ""  # the version that new replicas are made from; empty: nobody says
     data: Data = "fresh"
     pin: Pin | None = None
     quota: int | None = None  # most replicas Azure lets us have now, ours included

@@ -58,6 +58,7 @@ class Fleet(Struct, frozen=True, kw_only=True):
     replicas: tuple[Replica, ...]
     removed: tuple[Replica, ...] = ()
     cold_starts_s: tuple[float, ...] = ()
+    cold_starts_of: tuple[str, ...] = ()  # the version of each
     failures: tuple[Replica, ...] = ()  # rows that ended with a failure code, reported once
     conditions: tuple[Condition, ...] = ()
 
@@ -125,7 +126,7 @@ def look(seen: Seen, limits: Limits) -> Fleet:
                 conditions.append(_vanished(replica, seen.at))
             continue
         if after.phase is Phase.READY and replica.ready_at is None:
-            cold_starts.append(seen.at - replica.intended_at)
+            cold_starts.append((seen.at - replica.intended_at, replica.template))
         if after.phase is Phase.DRAINING and replica.phase is not Phase.DRAINING:
             conditions.append(happened("silent", seen.at, about=after.name, said=after.because))
         if after.failure and after.phase is Phase.DELETING and replica.phase is not Phase.DELETING:
@@ -136,7 +137,8 @@ def look(seen: Seen, limits: Limits) -> Fleet:
     return Fleet(
         replicas=tuple(kept),
         removed=tuple(removed),
-        cold_starts_s=tuple(cold_starts),
+        cold_starts_s=tuple(seconds for seconds, _ in cold_starts),
+        cold_starts_of=tuple(template for _, template in cold_starts),
         failures=tuple(failures),
         conditions=tuple(conditions),
     )

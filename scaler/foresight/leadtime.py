@@ -9,10 +9,37 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from msgspec import Struct
+
+from scaler.model import Observation
+
 KEPT = 64  # newest starts; older ones say little about today's image and region
 SURE = 0.9  # the share of starts that the lead time covers
 OVERDUE = 1.25  # times its age, that is how long a start takes that is older than any that was seen to end
 DOUBT = 5  # the expected start weighs as much as so many starts seen
+
+
+class Starts(Struct, frozen=True):
+    """Cold starts, in seconds, of the version of the template that replicas are made from, and of the one before it:
+    until the first start of a new version has ended, that is what it can be expected to take."""
+
+    template: str
+    seen_s: tuple[float, ...]
+    earlier_s: tuple[float, ...]
+
+
+def of_version(before: Starts, template: str, ended: Sequence[tuple[float, str]]) -> Starts:
+    """With the starts that ended since, each with its version; empty: nobody says, so it is as before."""
+    seen_s, earlier_s, template = before.seen_s, before.earlier_s, template or before.template
+    if before.template and template != before.template:
+        seen_s, earlier_s = (), seen_s or earlier_s
+    return Starts(template, remember(seen_s, [s for s, of in ended if of in ("", template)]), earlier_s)
+
+
+def finished(seen: Observation) -> list[tuple[float, str]]:
+    """The starts that ended, each with its version as far as that is said."""
+    versions = seen.cold_starts_of or ("",) * len(seen.cold_starts_s)
+    return list(zip(seen.cold_starts_s, versions, strict=False))
 
 
 def remember(starts_s: Sequence[float], finished_s: Sequence[float]) -> tuple[float, ...]:

@@ -133,6 +133,7 @@ class ServiceTick:
             seen, signals, quotas = await self._look(shared)
         fleet = observe.look(seen, self._limits())
         measures = measure.measure(memory.totals if memory else None, seen, (r.name for r in fleet.replicas))
+        rolled = self._rolled(fleet, seen)
         observed = measure.observation(
             seen,
             fleet,
@@ -143,6 +144,7 @@ class ServiceTick:
             quota=room(
                 memory.backoff if memory else {}, quotas, self.managed.service.regions, fleet.replicas, self.now
             ),
+            template=rolled.target if rolled else "",
         )
         self.observed = observed
         state = memory.state if memory else initial_state(self.managed.policy)
@@ -150,7 +152,6 @@ class ServiceTick:
             decision, state_after = decide(self.managed.policy, state, observed)
             shadow = self._shadow(memory.shadow if memory else None, state, observed)
         backoff = next_backoff(memory.backoff if memory else {}, fleet, self.now)
-        rolled = self._rolled(fleet, seen)
         version = self.stored.row.endpoints_version + 1 if self.stored.row else 1
         room_of = quota.Room(quotas, shared.allowance)
         planned = self._plan(decision, fleet, seen, backoff, version, rolled, room_of)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 import pytest
@@ -312,3 +313,37 @@ def test_settings_that_contradict_each_other_are_refused_with_their_path() -> No
         policy(schedule={"rules": [{"min": 1}, {"min": 1, "from": "soon"}]})
     with pytest.raises(BadSetting, match=r"services\.iris\.signals: two signals have the same name"):
         policy(signals=[{"storage_queue": "a", "per_replica": 1}, {"storage_queue": "a", "per_replica": 2}])
+
+
+# -- lead time, of each version its own
+
+
+def test_a_new_version_is_expected_to_start_like_the_one_before_until_one_has() -> None:
+    office = {"rules": [{"from": "08:00", "to": "18:00", "min": 1}]}
+    rules, opens = policy(schedule=office), 8 * 3600.0
+
+    def floor(state: State, before_s: float, **facts: Any) -> tuple[int, State]:
+        told, after = decide(rules, state, seen(opens - before_s, window_s=0.0, **facts))
+        return told.desired, after
+
+    _, old = floor(State(), 4000.0, template="t1", cold_starts_s=(600.0,) * 3, cold_starts_of=("t1",) * 3)
+    assert floor(old, 601.0, template="t1")[0] == 0
+    assert floor(old, 599.0, template="t1")[0] == 1
+    _, new = floor(old, 3000.0, template="t2")
+    assert floor(new, 599.0, template="t2")[0] == 1
+    both = {"cold_starts_s": (700.0, 20.0), "cold_starts_of": ("t1", "t2")}
+    _, seen_once = floor(new, 2000.0, template="t2", **both)
+    assert (seen_once.starts_s, seen_once.earlier_s, seen_once.template) == ((20.0,), (600.0,) * 3, "t2")
+    assert floor(seen_once, 21.0, template="t2")[0] == 0
+    assert floor(seen_once, 19.0, template="t2")[0] == 1
+    _, third = floor(new, 2000.0, template="t3")
+    assert (third.starts_s, third.earlier_s) == ((), (600.0,) * 3)
+
+
+def test_starts_of_no_version_known_are_those_of_this_one() -> None:
+    _, state = decide(policy(), State(starts_s=(5.0,)), seen(0.0, cold_starts_s=(7.0,)))
+    assert (state.starts_s, state.earlier_s, state.template) == ((5.0, 7.0), (), "")
+    _, named = decide(policy(), state, seen(15.0, template="t1", cold_starts_s=(9.0,), cold_starts_of=("t1",)))
+    assert (named.starts_s, named.template) == ((5.0, 7.0, 9.0), "t1")
+    _, silent = decide(policy(), named, seen(30.0, cold_starts_s=(4.0,)))
+    assert (silent.starts_s, silent.template) == ((5.0, 7.0, 9.0, 4.0), "t1")

@@ -25,6 +25,7 @@ def test_a_replica_that_says_ready_is_ready_and_its_cold_start_is_told_once() ->
     fleet = look(seen([starting], answering=[stats("a")]), LIMITS)
     assert [r.phase for r in fleet.replicas] == [P.READY]
     assert fleet.cold_starts_s == (72.0,)
+    assert fleet.cold_starts_of == ("t1",)
     again = look(seen(fleet.replicas, answering=[stats("a")]), LIMITS)
     assert again.cold_starts_s == ()
 

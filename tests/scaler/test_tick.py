@@ -324,6 +324,22 @@ def asked(rows: Sequence[DecisionRow], kind: str) -> int:
     return sum(json.loads(row.calls).get(kind, 0) for row in rows)
 
 
+async def test_the_starts_of_a_new_version_are_learned_apart() -> None:
+    ticking = Ticking()
+    await ticking.pin(1)
+    await ticking.ticks_until(Phase.READY, 1)
+    memory = await ticking.scaler.memory("iris")
+    assert memory is not None
+    old, seen = memory.state.template, memory.state.starts_s
+    assert len(seen) == 1
+    ticking.deploy(f"services:\n  iris:{SERVICE}", TEMPLATE.replace("inference:1", "inference:2"))
+    await ticking.ticks_until(Phase.DRAINING, 1)
+    memory = await ticking.scaler.memory("iris")
+    assert memory is not None
+    assert memory.state.template != old
+    assert (len(memory.state.starts_s), memory.state.earlier_s) == (1, seen)
+
+
 async def test_a_refused_image_is_tried_more_and_more_rarely() -> None:
     ticking = Ticking()
     error = Refused("The image is not accessible.", code="InaccessibleImage")

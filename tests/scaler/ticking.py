@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 
 from msgspec.structs import replace
 
@@ -85,11 +86,17 @@ def managed(config: Config, template: str, signer: str) -> list[Managed]:
             name=name,
             service=service,
             policy=policy_of(service, name, "autoscaler.yaml"),
-            template=Template.read(template, "replica.yaml").given(token="planted-secret", signer=signer),
+            template=_template(template, signer),
             shadow=shadow_of(service, name, "autoscaler.yaml"),
         )
         for name, service in config.services.items()
     ]
+
+
+@lru_cache
+def _template(text: str, signer: str) -> Template:
+    """Made once: stretching its secrets takes a while on purpose."""
+    return Template.read(text, "replica.yaml").given(token="planted-secret", signer=signer)
 
 
 def ports(world: World) -> Ports:
