@@ -8,6 +8,7 @@ Envoy's bootstrap holds it and another one would renew the front. A replica gets
 from __future__ import annotations
 
 import hashlib
+import hmac
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -51,6 +52,11 @@ class Authority:
     def signer(self) -> str:
         """Names the key that signs: another secret, another name. Nothing in it is secret."""
         return str(self._signers[0][1].subject.rfc4514_string())
+
+    def stands_for(self, secret: str) -> str:
+        """What may be read in its place: nobody who has not our own secret can try guesses on it. Empty for none."""
+        key = self._signers[0][0].private_numbers().private_value.to_bytes(32)
+        return hmac.digest(key, secret.encode(), "sha256").hex() if secret else ""
 
     @property
     def trusted(self) -> str:

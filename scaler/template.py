@@ -82,12 +82,12 @@ class Template(Struct, frozen=True, kw_only=True):
         )
 
     def given(self, *, token: str, signer: str) -> Template:
-        """The version whose replicas get this token and, where there is a ``signer``, certificates by it. Another of
-        either makes other replicas, so that switching TLS on or off is a rollout like any other."""
+        """The version whose replicas get the token that ``token`` stands for (``stands_for``) and, where there is a
+        ``signer``, certificates by it. Another of either makes other replicas, so that switching TLS on or off is a
+        rollout like any other."""
         if not (token or signer):
             return self
-        material = b"".join((self.hash.encode(), _stretched([token]) if token else b"", signer.encode()))
-        digest = hashlib.sha256(material).hexdigest()[:12]
+        digest = hashlib.sha256(f"{self.hash} {token} {signer}".encode()).hexdigest()[:12]
         return msgspec.structs.replace(self, hash=digest + (TLS_MARK if signer else ""))
 
     @property
@@ -235,6 +235,11 @@ def _hash(body: Json) -> str:
     bare, secrets = _split(body)
     material = msgspec.json.encode(bare, order="deterministic")
     return hashlib.sha256(material + (_stretched(secrets) if secrets else b"")).hexdigest()[:12]
+
+
+def stands_for(secret: str) -> str:
+    """What may be read in its place by those who would try guesses on it; empty for none."""
+    return _stretched([secret]).hex() if secret else ""
 
 
 def _stretched(secrets: list[Any]) -> bytes:

@@ -24,6 +24,7 @@ from scaler.files import read_services
 from scaler.ports import Fleet
 from scaler.settings import Settings
 from scaler.signals import signal_name
+from scaler.template import stands_for
 from scaler.tick.managed import Managed, World
 from scaler.tick.scaler import Scaler
 from scaler.tick.ticked import note
@@ -80,7 +81,8 @@ def connect(settings: Settings) -> Scaler:
     _check_pools(settings, config)
     authority = _authority(settings)
     signer = authority.signer if authority and settings.replica_tls else ""
-    managed = [_given(m, settings.replica_token, signer) for m in managed]
+    token = (authority.stands_for if authority else stands_for)(settings.replica_token)
+    managed = [_given(m, token, signer) for m in managed]
     clients = _Clients(settings)
     sources = {m.name: clients.sources(m) for m in managed}
     world = _world(settings, clients, sources, authority)

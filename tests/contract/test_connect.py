@@ -186,7 +186,7 @@ def test_switching_tls_or_its_signer_is_another_version_of_the_template(config: 
     """And so a rollout, which leaves running replicas in sight until they are replaced."""
 
     def version(**given: object) -> str:
-        (managed,) = connect(settings(config, replica_token="test-token-1234", **given)).managed.values()
+        (managed,) = connect(settings(config, **{"replica_token": "test-token-1234", **given})).managed.values()
         assert managed.template is not None
         return managed.template.hash
 
@@ -194,8 +194,10 @@ def test_switching_tls_or_its_signer_is_another_version_of_the_template(config: 
     plain, by_first, by_second = version(), version(replica_authority=first), version(replica_authority=second)
     assert len({plain, by_first, by_second}) == 3
     assert [v.endswith("-tls") for v in (plain, by_first, by_second)] == [False, True, True]
-    assert version(replica_authority=first, replica_tls=False) == plain
+    assert not version(replica_authority=first, replica_tls=False).endswith("-tls")
     assert version(replica_authority=f"{second} {first}") == by_second
+    assert version(replica_authority=second, replica_token="test-token-5678") != by_second
+    assert version(replica_token="test-token-5678") != plain
 
 
 def test_a_configuration_that_is_not_there_is_said(tmp_path: Path) -> None:

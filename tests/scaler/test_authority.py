@@ -72,6 +72,13 @@ def test_every_process_with_the_secret_has_the_same_authority_and_no_replica_the
     assert authority.certify("iris", "iris-1", 0.0) != authority.certify("iris", "iris-1", 0.0)
 
 
+def test_what_stands_for_a_secret_tells_nothing_to_who_has_not_ours() -> None:
+    told = Authority(SECRET).stands_for("a-token")
+    assert told == Authority(f"{SECRET} {OTHER}").stands_for("a-token"), "the first signs, so its word counts"
+    assert len({told, Authority(OTHER).stands_for("a-token"), Authority(SECRET).stands_for("b-token")}) == 3
+    assert Authority(SECRET).stands_for("") == ""
+
+
 def test_neither_secret_nor_key_shows() -> None:
     authority = Authority(SECRET)
     shown = repr(authority) + authority.trusted + authority.certify("iris", "iris-7f3a", 0.0)
