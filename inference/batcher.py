@@ -1,6 +1,6 @@
 """Requests that are there together become one call of the model, without a fixed wait.
 
-The next batch is what queued while the last one ran. Four rules make it fast on any model:
+The next batch is what queued while the last one ran. Five rules make it fast on any model:
 
 * A batch that takes under about a millisecond runs on the event loop's thread; a longer one runs in one worker
   thread, so that the loop goes on reading and answering.
@@ -8,6 +8,8 @@ The next batch is what queued while the last one ran. Four rules make it fast on
 * After a batch its callers tend to come back at once. If the next batch, joined by them, would serve more rows per
   second even after a short wait, it waits: until nobody came for `linger` of a batch's time, and LONGEST times that at
   most. How many really came back is measured, so callers that do not return are soon no longer waited for.
+* On one core the loop and the worker thread can only take turns. While a batch runs, the loop reads what has come about
+  once a millisecond: waking for every request, it would push the model aside thousands of times a second.
 * A model on a GPU takes a second batch while the first is computed (`Model.depth`), so that the GPU never waits for
   Python: at once if it is full, else just before the first should be done, for until then it can still grow.
 """
@@ -27,7 +29,7 @@ from typing import Protocol
 from inference.errors import Refused
 from inference.meter import Meter
 from inference.model import Model
-from inference.settings import Settings
+from inference.settings import Settings, cores
 from inference.wire import Outputs
 
 log = logging.getLogger("inference.batcher")
@@ -37,6 +39,7 @@ ANSWERING_S = 0.001
 TIMER_FROM_S = 0.0005  # the loop's timers count milliseconds; shorter waits turn the loop instead
 WORTH_IT = 1.05
 LONGEST = 5.0
+NAP_S = 0.001
 REFUSAL_S = 10e-6  # about what a refusal takes: reading the head, and one write
 AHEAD_S = 0.002  # a second batch is handed over so long before the first should be done
 
@@ -82,6 +85,9 @@ class Batcher:
         self._gap_s = 0.0  # how long nobody may come
         self._until = self._latest = 0.0
         self._fidelity = 1.0
+        self._takes_turns = cores() == 1 and model.depth == 1
+        self._napping = False
+        self._back_early = threading.Event()  # ends a nap
         # A row of a small model is computed in less time than it takes to refuse it.
         most = model.max_rows
         self._cheap = not self._service_s and most <= model.inline_rows and model.cost_s(most) < most * REFUSAL_S
@@ -94,9 +100,21 @@ class Batcher:
     def idle(self) -> bool:
         return not (self._queue or self._running or self._answers)
 
-    def retry_after_s(self) -> int:
-        """Whole seconds until what waits now should be done."""
+    def met_full(self) -> int:
+        """Called for every request that met a full queue; whole seconds until what waits now should be done."""
+        self._rest()
         return max(1, round(self.model.cost_s(self._rows) + 0.5))
+
+    def _rest(self) -> None:
+        """Lets the batch in hand have the core, once all that has come is read."""
+        if self._takes_turns and self._running and not self._napping:
+            self._napping = True
+            self._loop.call_soon(self._nap)
+
+    def _nap(self) -> None:
+        self._napping = False
+        if self._running:
+            self._back_early.wait(NAP_S)
 
     def relieve(self) -> bool:
         """Runs a batch at once if refusing would cost more than that; whether a full queue has room now.
@@ -122,6 +140,7 @@ class Batcher:
         if self._running < self.model.depth and (not self._turning or (self._held and self._complete())):
             self._turning, self._held = True, False
             self._loop.call_soon(self._turn)
+        self._rest()
 
     def _complete(self) -> bool:
         """Whether a turn that was put off need not wait any more: the batch is full, or all who return have come."""
@@ -219,6 +238,7 @@ class Batcher:
 
     def _start(self, jobs: list[Job], rows: int, now: float) -> None:
         self._running += 1
+        self._back_early.clear()
         self._done_at = max(now, self._done_at) + self.model.cost_s(rows)
         if len(self._threads) < self._running:
             name = f"model-{self.model.name}-{self._running}"
@@ -232,6 +252,7 @@ class Batcher:
             results = self._run(jobs)
             if self._service_s:
                 time.sleep(max(0.0, begun_at + self._service_s - time.monotonic()))
+            self._back_early.set()
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._returned, jobs, results)
 

@@ -9,12 +9,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from inference.errors import BadSetting
-from inference.settings import Settings, cores
+from inference.settings import Settings
 from inference.wire import Outputs, RowsReader, Signature
 
 INLINE_S = 0.001
 CLEARLY = 1.1
-WORTH_A_THREAD = 1.3  # on one core, where the worker thread and the event loop only push each other aside
 
 
 def buckets_up_to(high: int, low: int = 1) -> list[int]:
@@ -61,15 +60,13 @@ class Model(ABC):
         cover = [bisect.bisect_left(self.buckets, rows) for rows in range(self.max_rows + 1)]
         self._cost = [costs[index] for index in cover]
         self.inline_rows = max((size for size in self.buckets if self._cost[size] < self.inline_s), default=0)
-        self._one_core = cores() == 1
         self._take = [self._best(rows) for rows in range(self.max_rows + 1)]
 
     def _best(self, rows: int) -> int:
         """Of `rows` waiting, how many to take now: all, padded, or a full bucket if it serves clearly more a second."""
 
         def rate(size: int) -> float:
-            slowed = self._one_core and size > self.inline_rows > 0
-            return size / max(self._cost[size], 1e-9) / (WORTH_A_THREAD if slowed else 1.0)
+            return size / max(self._cost[size], 1e-9)
 
         best = max((size for size in self.buckets if size <= rows), key=rate, default=rows)
         return best if rate(best) > CLEARLY * rate(rows) else rows

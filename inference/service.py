@@ -195,7 +195,7 @@ class Service:
         """Counts an arrival that met a full queue; what it is told."""
         self.meter.arrivals += 1
         self.meter.rejected += 1
-        return Refused(503, "The queue is full.", retry_after_s=served.batcher.retry_after_s())
+        return Refused(503, "The queue is full.", retry_after_s=served.batcher.met_full())
 
     def admit(self, served: Served) -> None:
         """Counts an arrival; raises Refused if the queue is full, before anything is spent on the body."""

@@ -295,3 +295,42 @@ async def test_a_full_queue_is_emptied_on_the_spot_where_that_costs_less_than_re
     assert await told(*taken) == [b"[[%.1f]]" % (2 * i + 40) for i in range(served)]
     assert (meter.completed, meter.queued, meter.in_flight) == (served, 0, 0)
     one.close()
+
+
+class Naps(threading.Event):
+    """Counts who waits; nobody does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.taken.append(timeout)
+        return True
+
+
+@pytest.mark.parametrize(("here", "naps"), [(1, 2), (2, 0)])
+async def test_on_one_core_the_loop_rests_once_a_burst_while_a_batch_runs(
+    monkeypatch: pytest.MonkeyPatch, here: int, naps: int
+) -> None:
+    monkeypatch.setattr("inference.batcher.cores", lambda: here)
+    model = Doubling(SLOW, threading.Event())
+    assert model.gate is not None
+    one, _ = batcher(model, max_queue=6)
+    one._back_early = nap = Naps()
+    jobs = [Asked(i) for i in range(7)]
+    one.submit(jobs[0])
+    await asyncio.sleep(0)
+    for job in jobs[1:]:  # a burst while the first is computed
+        one.submit(job)
+    await asyncio.sleep(0)
+    for _ in range(3):  # one that meets a full queue
+        assert one.full
+        one.met_full()
+    await asyncio.sleep(0)
+    assert len(nap.taken) == naps
+    model.gate.set()
+    assert len(await told(*jobs)) == 7
+    await asyncio.sleep(0)
+    assert len(nap.taken) == naps  # nobody rests when nothing runs
+    one.close()
