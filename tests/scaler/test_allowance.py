@@ -46,3 +46,21 @@ def test_what_a_clock_ahead_of_ours_wrote_does_not_count() -> None:
     allowance.know([ahead])
     assert allowance.left("create", "westeurope") == FIVE_MINUTES
     assert remembered((ahead,), {}, NOW) == ()
+
+
+def test_azure_takes_so_many() -> None:
+    assert LIMITS == ((300.0, 100), (3600.0, 300))
+
+
+def test_a_minute_counts_as_long_as_any_of_it_may_be_within_the_span() -> None:
+    for ago_s, counts in ((300.0 + MINUTE_S - 1, True), (300.0 + MINUTE_S, False), (-MINUTE_S, True), (-61.0, False)):
+        allowance = Allowance(NOW)
+        allowance.know([Asked(NOW - ago_s, "westeurope", "create", 10)])
+        assert (allowance.left("create", "westeurope") == FIVE_MINUTES - 10) is counts, ago_s
+
+
+def test_what_is_kept_is_what_counts() -> None:
+    for ago_s, kept in ((3600.0 + MINUTE_S - 1, True), (3600.0 + MINUTE_S, False), (-MINUTE_S, True), (-61.0, False)):
+        one = Asked(NOW - ago_s, "westeurope", "create", 10)
+        assert (remembered((one,), {}, NOW) == (one,)) is kept, ago_s
+    assert remembered((), {("create", "westeurope"): 0}, NOW) == ()

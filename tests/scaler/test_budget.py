@@ -331,3 +331,9 @@ def test_without_a_price_nothing_is_capped_and_what_was_spent_is_kept() -> None:
     assert after.spend is not None
     assert after.spend.month == spend.month
     assert bill_after(spend, 7).billed == 7
+
+
+def test_a_month_begins_at_local_midnight() -> None:
+    """Half past midnight in Berlin is still the evening, and the month, before in UTC."""
+    spend = spent([("2026-07-31T22:30", 1), ("2026-07-31T23:30", 1), ("2026-08-01T00:30", 1)])
+    assert spend.month == pytest.approx(0.5)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from scaler.durations import ENOUGH, HALF_LIFE_S, LEAST_S, MARGIN, STEP_LONGEST_S, Durations, drain_deadline_s, learned
 from scaler.model import Latency, Phase
+from tests.builders import NOW
 from tests.scaler.ticking import SERVICE, Ticking
 
 SECONDS = st.floats(0, 1e6)
@@ -100,3 +101,12 @@ async def test_ticks_learn_it_and_keep_it_in_the_table(answered: float, deadline
     (cut,) = (c for c in memory.conditions if c.name == "cut_off")
     assert cut.about == name
     assert f"still busy after the drain deadline of {deadline_s} s" in cut.message
+
+
+def test_a_clock_that_counts_from_1970_fades_by_what_passed() -> None:
+    before = Durations(at=NOW, slowest_s=8.0, answered=1.0)
+    assert learned(before, [], 1, now=NOW + 60.0).slowest_s == 8.0 * 0.5 ** (60.0 / HALF_LIFE_S)
+
+
+def test_answers_of_no_known_duration_are_of_none() -> None:
+    assert learned(None, [p99(None)], 5, now=0.0) == Durations(at=0.0, slowest_s=0.0, answered=5.0)

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from scaler.foresight.history import BLOCK_BINS, History, record
-from scaler.foresight.idle import gaps, worth_keeping
+from scaler.foresight.idle import LEAST_GAPS, LONGEST_WAIT_BINS, gaps, worth_keeping
 
 START_S = 90.0
 
@@ -65,3 +65,30 @@ def test_it_breaks_even_where_the_wait_costs_as_much_as_a_start(gap: int) -> Non
 def test_few_gaps_prove_nothing() -> None:
     assert worth_keeping(recurring(gap=4, times=7, idle=2), START_S) is None
     assert worth_keeping(recurring(gap=4, times=20, idle=10), math.inf) is None
+
+
+def test_a_gap_that_lasts_as_long_as_all_before_is_like_none_of_them() -> None:
+    assert worth_keeping(recurring(gap=4, times=20, idle=4), START_S) is None
+
+
+def test_as_many_gaps_as_prove_something_do() -> None:
+    assert worth_keeping(recurring(gap=4, times=LEAST_GAPS, idle=2), START_S) is not None
+
+
+def test_no_wait_is_longer_than_the_longest() -> None:
+    wait = worth_keeping(recurring(gap=LONGEST_WAIT_BINS + 2, times=20, idle=2), 1e6)
+    assert wait is not None
+    assert wait.seconds == LONGEST_WAIT_BINS * 15.0
+    assert worth_keeping(recurring(gap=LONGEST_WAIT_BINS + 3, times=20, idle=2), 1e6) is None
+
+
+def test_the_least_gain_is_one() -> None:
+    assert worth_keeping(recurring(gap=4, times=20, idle=2), 30.5) is not None
+    assert worth_keeping(recurring(gap=4, times=20, idle=2), 30.0) is None
+
+
+def test_a_full_block_of_nothing_is_as_long_as_it_is_and_its_beginning_was_not_watched() -> None:
+    past, idle = gaps(watched(*[0.0] * BLOCK_BINS))
+    assert (list(past), idle) == ([], BLOCK_BINS)
+    past, idle = gaps(watched(*[0.0] * 3, 1.0, *[0.0] * (BLOCK_BINS - 4)))
+    assert (list(past), idle) == ([], BLOCK_BINS - 4)

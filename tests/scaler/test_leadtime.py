@@ -61,3 +61,18 @@ def test_a_start_that_ended_is_the_request_that_fits_it_best() -> None:
     assert asked_after([], 100.0, [99.0], 0) == ()
     assert asked_after([0.0], 100.0, [], 3) == (0.0, 100.0, 100.0)
     assert asked_after([0.0, 50.0], 100.0, [], 1) == (0.0,)
+
+
+def test_a_start_as_long_as_the_mean_is_not_overdue_and_one_in_time_says_nothing() -> None:
+    assert mean_start_s([60.0] * 5, 60.0, [60.0]) == 60.0
+    seen = [60.0] * 5 + [200.0]
+    assert mean_start_s(seen, 60.0, [10.0]) == mean_start_s(seen, 60.0)
+
+
+def test_an_overdue_start_is_reckoned_to_take_what_those_took_that_took_longer() -> None:
+    assert mean_start_s([20.0, 60.0, 100.0], 20.0, [60.0]) == pytest.approx((20 + 60 + 100 + 5 * 20 + 100) / 9)
+    assert mean_start_s([20.0, 60.0, 100.0, 140.0], 20.0, [70.0]) == pytest.approx((320 + 5 * 20 + 120) / 10)
+
+
+def test_a_start_that_took_no_time_is_one() -> None:
+    assert remember((), (0.0, 0.5, -1.0, math.inf)) == (0.0, 0.5)

@@ -185,4 +185,7 @@ async def test_a_long_record_is_stored_once_and_a_decision_made_from_it_can_be_m
     assert newest is not None
     assert (newest.first, newest.last) == (0, 2)
     assert is_reproduced(rows[0], {}) is None
+    stored = await store.history("iris", newest)
+    for number in range(3):
+        assert is_reproduced(rows[0], {n: block for n, block in stored.items() if n != number}) is None
     assert blocks_of(replace(rows[0], state_before=b"\xff")) is None

@@ -31,3 +31,8 @@ def test_spares_are_asked_for_only_where_there_is_work_and_they_are_wanted() -> 
     assert [(s.name, s.before, s.after) for s in told.steps][-1] == ("spares", 4, 6)
     assert Watch(policy(spares=True), ready=0).tick(in_flight=0.0).desired == 0
     assert Watch(policy(spares=True), ready=4).tick(in_flight=None).desired == 4, "what is not known asks for nothing"
+
+
+def test_little_work_may_need_a_spare_and_nothing_carried_needs_none() -> None:
+    assert spares(0.5, 1, 10) == 1
+    assert spares(4.0, 0.0, 10) == 0
