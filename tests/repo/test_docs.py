@@ -68,3 +68,13 @@ def test_the_configuration_that_ships_is_valid() -> None:
 def test_no_two_records_of_decisions_have_one_number() -> None:
     numbers = [path.name[:4] for path in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
     assert numbers == [f"{n:04}" for n in range(1, len(numbers) + 1)]
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *(f"docs/{n}.md" for n in ("deploy", "front", "runbook", "cli", "monitoring"))]
+)
+def test_prose_is_no_wider_than_a_screen(page: str) -> None:
+    """Tables and what is shown as it stands aside."""
+    prose = re.sub(r"```.*?```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    wide = [line for line in prose.splitlines() if len(line) > 130 and not line.startswith(("|", "    "))]
+    assert not wide
