@@ -46,7 +46,10 @@ def shown(body: Json) -> str:
         lines.append("Give the function app what was not copied, best from Key Vault:")
         lines += [f"  {name}   {meaning}" for name, meaning in body["settings"].items()]
     lines += [f"note: {note}" for note in body["notes"]]
-    lines.append("A replica has to answer /readyz and /stats: docs/inference.md. Then: python -m scaler validate")
+    lines.append(
+        "A replica has to answer /readyz and /stats (docs/inference.md), and with REPLICA_AUTHORITY set to serve TLS"
+    )
+    lines.append("(docs/front.md). Then: python -m scaler validate")
     return "\n".join(lines)
 
 
