@@ -128,15 +128,10 @@ def decide(policy: Policy, state: State, observation: Observation) -> tuple[Deci
     trail = _Trail(before)
     own = proposals(policy.target, policy.signals, seen, _rates(seen, service_s))
     outlook = _outlook(policy, learned, seen, service_s, starts_s)
-    known = _demand(trail, seen, own, outlook)
-    if policy.spares and known and (outlook is None or not outlook.speaks):
-        _spares(trail, policy, seen)
+    known = _demand(trail, policy, seen, own, outlook)
     demand = trail.count
-    if not known:
-        trail.raise_to(before, "blind", f"{_what_is_missing(seen)}, and missing data never scale in")
     hold_s = policy.scale_in_window_s or (outlook.hold_s if outlook else SCALE_IN_WINDOW_S)
-    window = _window(state, seen.at, trail.count, before, hold_s)
-    trail.raise_to(window[0][1], "stabilization", f"{window[0][1]} wanted within the last {hold_s:g} s")
+    window = _held(trail, state, seen, before, hold_s, known=known)
     period = period_at(policy.schedule, seen.at)
     pin = _pin_in_force(seen.pin, seen.at)
     start_s = lead_time_s(starts_s, policy.expected_start_s, ahead.ages_s(learned, seen.at))
@@ -238,7 +233,9 @@ def _rates(seen: Observation, service_s: float | None) -> Rates:
     return Rates(arrivals_per_s=arrivals_per_s, service_s=service_s)
 
 
-def _demand(trail: _Trail, seen: Observation, found: tuple[Proposal, ...], outlook: Outlook | None) -> bool:
+def _demand(
+    trail: _Trail, policy: Policy, seen: Observation, found: tuple[Proposal, ...], outlook: Outlook | None
+) -> bool:
     """Take the largest of what the signals propose, and the forecast in place of those that count requests; tells
     whether all of them were known."""
     if outlook is not None:
@@ -251,6 +248,8 @@ def _demand(trail: _Trail, seen: Observation, found: tuple[Proposal, ...], outlo
     for proposal in sorted(found, key=lambda p: p.count is not None):
         largest = max(largest, proposal.count or 0)
         trail.demand(proposal, largest)
+    if policy.spares and known and (outlook is None or not outlook.speaks):
+        _spares(trail, policy, seen)
     return known
 
 
@@ -295,6 +294,17 @@ def _what_is_missing(seen: Observation) -> str:
 
 
 # -- scale-in
+
+
+def _held(
+    trail: _Trail, state: State, seen: Observation, before: int, hold_s: float, *, known: bool
+) -> tuple[tuple[float, int], ...]:
+    """What missing data and the window keep from falling; gives the window."""
+    if not known:
+        trail.raise_to(before, "blind", f"{_what_is_missing(seen)}, and missing data never scale in")
+    window = _window(state, seen.at, trail.count, before, hold_s)
+    trail.raise_to(window[0][1], "stabilization", f"{window[0][1]} wanted within the last {hold_s:g} s")
+    return window
 
 
 def _window(state: State, at: float, count: int, before: int, window_s: float) -> tuple[tuple[float, int], ...]:

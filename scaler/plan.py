@@ -187,7 +187,7 @@ def _wanted(desired: int, rows: list[Replica], rules: Rules, *, rolling: bool) -
     # On trial: as many as may exist beside the desired ones, or the one that was made room for.
     trial = max(0, min(max(beside, 1), desired) - new) if beside or old < desired else 0
     # Where no version is known to be good, what load needs is of the new one too: then it counts with those on trial.
-    needed = max(0, min(desired - old - (0 if beside else 1), desired + max(beside, 1) - len(active) - trial))
+    needed = max(0, min(desired - old - (0 if beside else 1), desired + max(beside, 1) - len(active)))
     return [rules.fallback or rules.template] * needed + [rules.template] * trial
 
 

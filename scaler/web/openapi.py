@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -60,95 +61,59 @@ ORIGIN = {
 }
 
 
+def _get(operation: str, summary: str, answer: Json, *problems: int, parameters: Sequence[Json] = ()) -> Json:
+    """Reading one thing."""
+    told: Json = {"operationId": operation, "summary": summary}
+    if parameters:
+        told["parameters"] = list(parameters)
+    return {"get": told | {"responses": {"200": answer, **_problems(*problems)}}}
+
+
 def _reads() -> Json:
-    return {
-        "/services": {
-            "get": {
-                "operationId": "listServices",
-                "summary": "Every service, one line each",
-                "responses": {"200": _ok("Services", "The services."), **_problems()},
-            }
-        },
-        "/services/{service}": {
-            "parameters": [SERVICE],
-            "get": {
-                "operationId": "showService",
-                "summary": "What is, and why",
-                "responses": {"200": _ok("Service", "The service."), **_problems(404)},
-            },
-        },
-        "/services/{service}/decisions": {
-            "parameters": [SERVICE],
-            "get": {
-                "operationId": "listDecisions",
-                "summary": "Recorded ticks, newest first, page by page",
-                "parameters": [
-                    _query("since", "The oldest that is wanted; a day ago when not given.", TIME),
-                    _query("until", "The newest that is wanted.", TIME),
-                    _query(
-                        "limit", "At most so many.", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}
-                    ),
-                    _query("cursor", "`next` of the page before.", {"type": "string", "pattern": CURSOR}),
-                ],
-                "responses": {"200": _ok("Decisions", "One page."), **_problems(404, 422)},
-            },
-        },
-        "/services/{service}/explain": {
-            "parameters": [SERVICE],
-            "get": {
-                "operationId": "explain",
-                "summary": "The decision that was in force at a time, with every step and what was observed",
-                "parameters": [_query("at", "The time asked about; now when not given.", TIME)],
-                "responses": {"200": _ok("Explanation", "The decision."), **_problems(404, 422)},
-            },
-        },
-        "/services/{service}/doctor": {
-            "parameters": [SERVICE],
-            "get": {
-                "operationId": "examine",
-                "summary": "Every right, limit and neighbour that a tick needs, looked at with the app's own identity",
-                "responses": {"200": _ok("Examination", "The checks."), **_problems(404)},
-            },
-        },
-        "/services/{service}/schedule": {
-            "parameters": [SERVICE],
-            "get": {
-                "operationId": "previewSchedule",
-                "summary": "What the calendar asks for in the next days",
-                "parameters": [
-                    _query("days", "So many.", {"type": "integer", "minimum": 1, "maximum": 366, "default": 14})
-                ],
-                "responses": {"200": _ok("Schedule", "The periods, without gaps."), **_problems(404, 422)},
-            },
-        },
-        "/services/{service}/history": {
-            "parameters": [SERVICE, *PAST],
-            "get": {
-                "operationId": "history",
-                "summary": "Load, replicas and what was in force, as equally wide points",
-                "responses": {"200": _ok("History", "The points, column by column."), **_problems(404, 422)},
-            },
-        },
-        "/services/{service}/chart": {
-            "parameters": [SERVICE, *PAST, WIDTH],
-            "get": {
-                "operationId": "chart",
-                "summary": "The history as a picture",
-                "responses": {
-                    "200": {"description": "SVG.", "content": {"image/svg+xml": {"schema": {"type": "string"}}}},
-                    **_problems(404, 422),
-                },
-            },
-        },
-        "/services/{service}/forecast": {
-            "parameters": [SERVICE],
-            "get": {
-                "operationId": "forecast",
-                "summary": "Arrivals expected in the next half hour, a second: one path in ten is below `low`",
-                "responses": {"200": _ok("Forecast", "The band, in equally wide bins."), **_problems(404)},
-            },
-        },
+    picture = {"description": "SVG.", "content": {"image/svg+xml": {"schema": {"type": "string"}}}}
+    examined = "Every right, limit and neighbour that a tick needs, looked at with the app's own identity"
+    decided = "The decision that was in force at a time, with every step and what was observed"
+    expected = "Arrivals expected in the next half hour, a second: one path in ten is below `low`"
+    drawn = "Load, replicas and what was in force, as equally wide points"
+    at = _query("at", "The time asked about; now when not given.", TIME)
+    days = _query("days", "So many.", {"type": "integer", "minimum": 1, "maximum": 366, "default": 14})
+    points, band = _ok("History", "The points, column by column."), _ok("Forecast", "The band, in equally wide bins.")
+    periods = _ok("Schedule", "The periods, without gaps.")
+    reads: dict[str, Json] = {
+        "": _get("showService", "What is, and why", _ok("Service", "The service."), 404),
+        "/decisions": _get(
+            "listDecisions",
+            "Recorded ticks, newest first, page by page",
+            _ok("Decisions", "One page."),
+            404,
+            422,
+            parameters=_pages(),
+        ),
+        "/explain": _get("explain", decided, _ok("Explanation", "The decision."), 404, 422, parameters=[at]),
+        "/doctor": _get("examine", examined, _ok("Examination", "The checks."), 404),
+        "/schedule": _get(
+            "previewSchedule", "What the calendar asks for in the next days", periods, 404, 422, parameters=[days]
+        ),
+        "/history": _get("history", drawn, points, 404, 422),
+        "/chart": _get("chart", "The history as a picture", picture, 404, 422),
+        "/forecast": _get("forecast", expected, band, 404),
     }
+    more = {"/history": PAST, "/chart": (*PAST, WIDTH)}
+    services = _get("listServices", "Every service, one line each", _ok("Services", "The services."))
+    return {"/services": services} | {
+        f"/services/{{service}}{path}": {"parameters": [SERVICE, *more.get(path, ())], **read}
+        for path, read in reads.items()
+    }
+
+
+def _pages() -> list[Json]:
+    """Which page of a list."""
+    return [
+        _query("since", "The oldest that is wanted; a day ago when not given.", TIME),
+        _query("until", "The newest that is wanted.", TIME),
+        _query("limit", "At most so many.", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
+        _query("cursor", "`next` of the page before.", {"type": "string", "pattern": CURSOR}),
+    ]
 
 
 def _pin() -> Json:

@@ -486,3 +486,21 @@ def test_half_the_drain_deadline_is_waited_for_a_silent_front() -> None:
     for after_s, told in ((59, []), (60, [("Drain", "a")])):
         row = replica("a", P.DRAINING, drain_version=7, phase_at=NOW - after_s)
         assert did(planned(0, row, view=sight(stats("a"), front=front(applied_version=6)))) == told
+
+
+def test_one_alone_without_surge_and_room_makes_room() -> None:
+    assert phases(planned(1, replica("a", template="t0"), by=rules(surge=0, max=1))) == {"a": "draining"}
+
+
+@pytest.mark.parametrize(("surge", "created"), [(1, 2), (2, 3), (0, 2)])
+def test_without_a_good_version_those_on_trial_and_those_that_load_needs_stay_within_the_surge(
+    surge: int, created: int
+) -> None:
+    rows = [replica("a", template="t0"), *(replica(name, P.STARTING) for name in "nmo")]
+    by = rules(proven=False, surge=surge)
+    assert did(planned(5, *rows, by=by)) == [("Create", f"new-{i}") for i in range(created)]
+
+
+def test_who_is_to_go_goes_though_there_is_no_room_for_who_was_intended() -> None:
+    rows = [replica("a"), replica("b", P.INTENDED, phase_at=NOW - TURN_S), replica("c", P.DELETING, phase_at=NOW)]
+    assert did(planned(2, *rows, by=rules(max=1))) == [("Delete", "c")]
