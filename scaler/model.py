@@ -203,7 +203,7 @@ class Replica(Struct, frozen=True, kw_only=True):
     idle_since: float | None = None  # draining, with nothing in hand and no arrival, since then
     idle_arrivals: int | None = None  # its arrivals_total at that time
     because: str = ""  # why it drains or is deleted
-    failure: str | None = None  # code of the failure that ended it; the next tick backs off and forgets the row
+    failure: str | None = None  # code of the failure that ended it; the next tick gives it up and backs off
     retry_at: float | None = None  # no new try before then, as Azure asked
     etag: str = ""  # of the row as read; empty for a row not yet written
 

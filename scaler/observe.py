@@ -110,7 +110,13 @@ def may_be_gone(replica: Replica, groups: Mapping[str, Group] | None, now: float
     can be lost."""
     if groups is None or replica.name in groups or replica.phase is Phase.INTENDED:
         return False
-    return replica.phase is not Phase.CREATING or now - replica.phase_at >= CREATE_GRACE_S
+    asked = replica.phase is Phase.CREATING and not _was_refused(replica)
+    return not asked or now - replica.phase_at >= CREATE_GRACE_S
+
+
+def _was_refused(replica: Replica) -> bool:
+    """Whether Azure said of it that it will not be, and nobody gave it up yet."""
+    return replica.phase is Phase.CREATING and replica.failure is not None
 
 
 def look(seen: Seen, limits: Limits) -> Fleet:
@@ -133,7 +139,7 @@ def look(seen: Seen, limits: Limits) -> Fleet:
             failures.append(after)
             conditions.append(_failed(after, seen.at))
         kept.append(after)
-    failures += [r for r in removed if r.failure and r.phase is Phase.DELETING]
+    failures += [r for r in removed if _was_refused(r)]
     return Fleet(
         replicas=tuple(kept),
         removed=tuple(removed),
@@ -146,6 +152,8 @@ def look(seen: Seen, limits: Limits) -> Fleet:
 
 def _step(replica: Replica, seen: Seen, limits: Limits) -> Replica | None:
     group = seen.groups.get(replica.name) if seen.groups is not None else None
+    if _was_refused(replica):
+        replica = replace(replica, phase=Phase.DELETING, phase_at=seen.at)
     if may_be_gone(replica, seen.groups, seen.at):
         if replica.name not in seen.details:
             return replica

@@ -119,11 +119,11 @@ class Actor:
             raise
 
     async def _will_not_exist(self, creating: Replica, error: OutOfCapacity | Refused) -> None:
-        """The row says why, and goes with the next tick."""
+        """The row says why, and is given up by the next tick, which reports it. Until then it is ``creating``: a row
+        that were ``deleting`` already could not be told from one that was reported."""
         wait_s = error.retry_after_s if isinstance(error, OutOfCapacity) else None
         ended = replace(
             creating,
-            phase=Phase.DELETING,
             failure=error.code,
             because=str(error),
             retry_at=None if wait_s is None else retry_at(self._now, wait_s),

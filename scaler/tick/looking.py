@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
 from scaler import quota
-from scaler.allowance import Allowance, Asked
+from scaler.allowance import Allowance
 from scaler.errors import Unavailable
 from scaler.model import Group, GroupDetail, Phase, Replica, Stats
 from scaler.ports import Usage
@@ -136,13 +136,12 @@ class Listing(Struct, frozen=True, kw_only=True):
 
 
 class Shared:
-    """What the services of one pass have in common: Azure's list, the looks at replicas, and what Azure still takes.
-    ``asked`` is what they asked of Azure within the last hour."""
+    """What services that are ticked together have in common: Azure's list, the looks at replicas, and what Azure still
+    takes."""
 
-    def __init__(self, world: World, listing: Listing, asked: Iterable[Asked], now: float) -> None:
+    def __init__(self, world: World, listing: Listing, allowance: Allowance) -> None:
         self.looking = Looking(world)
-        self.allowance = Allowance(now)
-        self.allowance.know(asked)
+        self.allowance = allowance
         self.list_at = listing.again_at
         self._listed = listing.groups is not None
         self._own: defaultdict[str, dict[str, Group]] = defaultdict(dict)

@@ -15,6 +15,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
+from scaler.allowance import Allowance
 from scaler.config import Config
 from scaler.errors import Unavailable
 from scaler.memory import Memory
@@ -28,6 +29,7 @@ from scaler.tick.service import ServiceTick, TickReport
 __all__ = ["Scaler", "TickReport"]
 SWEEP_EVERY_S = 3600.0
 SERVICES_AT_ONCE = 32
+TOGETHER_S = 1.0  # a row that takes longer to load is not waited for by the other services
 TICK_LIMIT_S = 45.0  # no service is begun later than this in a tick
 
 log = logging.getLogger("scaler.tick")
@@ -48,9 +50,10 @@ class Scaler:
         """One pass over every service, or one. ``now`` is epoch seconds; ``cause`` (timer, wake, …) is recorded, and
         decides nothing. Raises KeyError for a service that is not configured."""
         managed = list(self.managed.values()) if only is None else [self.managed[only]]
+        began = self.world.stopwatch()
         reports, listing = await self._pass(managed, now, cause)
         if only is None:
-            reports += await self._sweep(listing, now, cause)
+            reports += await self._sweep(listing, now + self.world.stopwatch() - began, cause)
             if listing.groups is not None and self.world.front is not None:
                 await self.world.front.keep(listing.groups, now)
         return reports
@@ -80,49 +83,68 @@ class Scaler:
     async def _pass(
         self, managed: Sequence[Managed], now: float, cause: str, list_at: float = 0.0
     ) -> tuple[list[TickReport], Listing]:
+        """Services whose rows are there do not wait for long for those that are slow to load: these follow, with a list
+        of their own, for it has to be younger than every row. Gives the reports, and the newest list."""
         passes = [ServiceTick(m, self.world, now, cause, self._owed[m.name]) for m in managed]
-        gate, began = asyncio.Semaphore(SERVICES_AT_ONCE), self.world.stopwatch()
+        gate, began, allowance = asyncio.Semaphore(SERVICES_AT_ONCE), self.world.stopwatch(), Allowance(now)
+        listing = Listing(groups=None, again_at=list_at)
 
-        async def load(one: ServiceTick) -> bool:
+        async def finish(one: ServiceTick, load: asyncio.Future[None], shared: Shared) -> TickReport:
+            await load  # it is done, and raises here what it raised
             async with gate:
-                return await one.load()
-
-        loaded = dict(
-            zip([p.managed.name for p in passes], await asyncio.gather(*(load(p) for p in passes)), strict=True)
-        )
-        latest = now + RETRY_LONGEST_S + CLOCKS_APART_S  # a wait beyond was reckoned by a clock that was ahead
-        waits = (list_at, *(p.memory.list_at for p in passes if p.memory))
-        listing = await self._listing(passes, max((at for at in waits if at <= latest), default=0.0), now)
-        shared = Shared(self.world, listing, (a for p in passes if p.memory for a in p.memory.asked), now)
-
-        async def finish(one: ServiceTick) -> TickReport:
-            async with gate:
-                if not loaded[one.managed.name]:
+                if one.failure:
                     return one.gave_up()
                 if self.world.stopwatch() - began > TICK_LIMIT_S:
                     one.failure = f"the tick took longer than {TICK_LIMIT_S:.0f} s; this service is first next time"
                     return one.gave_up()
                 return await one.finish(shared)
 
-        # Those whose last tick is longest ago come first, so that a lack of time meets each in turn.
-        order = sorted(passes, key=lambda p: p.stored.row.at if p.stored.row else 0.0)
-        reports = {r.service: r for r in await asyncio.gather(*(finish(p) for p in order))}
-        return [reports[p.managed.name] for p in passes], listing
+        loads = {one: asyncio.ensure_future(_load(one, gate)) for one in passes}
+        finishes: list[asyncio.Future[TickReport]] = []
+        waiting = set(loads.values())
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, timeout=TOGETHER_S)
+            # Those whose last tick is longest ago come first, so that a lack of time meets each in turn.
+            there = sorted((one for one, load in loads.items() if load in done), key=_last_at)
+            if there:
+                allowance.know(a for one in there if one.memory for a in one.memory.asked)
+                listing = await self._listing(there, listing.again_at, now)
+                shared = Shared(self.world, listing, allowance)
+                finishes += [asyncio.ensure_future(finish(one, loads[one], shared)) for one in there]
+        reports = {r.service: r for r in await _every(finishes)}
+        return [reports[one.managed.name] for one in passes], listing
 
     async def _listing(self, passes: Sequence[ServiceTick], list_at: float, now: float) -> Listing:
-        """Our own groups, unless Azure does not say; it is not asked before ``list_at``."""
-        if now < list_at:
-            return Listing(groups=None, again_at=list_at)
-        began = self.world.stopwatch()
+        """Our own groups, unless Azure does not say; it is not asked before ``list_at``, or as services remember."""
+        latest = now + RETRY_LONGEST_S + CLOCKS_APART_S  # a wait beyond was reckoned by a clock that was ahead
+        asked = (list_at, *(one.memory.list_at for one in passes if one.memory))
+        if (again_at := max((at for at in asked if at <= latest), default=0.0)) > now:
+            return Listing(groups=None, again_at=again_at)
         try:
             return Listing(groups=await self._list(passes))
         except Unavailable as error:
             log.warning("container groups could not be listed", extra={"error": str(error)})
-            present, wait_s = now + self.world.stopwatch() - began, error.retry_after_s
-            return Listing(groups=None, again_at=0.0 if wait_s is None else retry_at(present, wait_s))
+            wait_s = error.retry_after_s
+            return Listing(groups=None, again_at=0.0 if wait_s is None else retry_at(passes[0].present(), wait_s))
 
     async def _list(self, passes: Sequence[ServiceTick]) -> Sequence[Group]:
         """Our own groups, by tag; strangers' are not looked at any further. Raises ``Unavailable``."""
         with passes[0].calls.counting():
             groups = await self.world.fleet.list()
         return [g for g in groups if g.tags.get("aci-autoscaler") == self.world.deployment_id]
+
+
+async def _load(one: ServiceTick, gate: asyncio.Semaphore) -> None:
+    async with gate:
+        await one.load()
+
+
+async def _every(finishes: Sequence[asyncio.Future[TickReport]]) -> list[TickReport]:
+    """The reports of all. A fault in one is raised when the others are done: they are not to suffer from it."""
+    await asyncio.wait(finishes)
+    return [f.result() for f in finishes]
+
+
+def _last_at(one: ServiceTick) -> float:
+    """When its service was last ticked."""
+    return one.stored.row.at if one.stored.row else 0.0

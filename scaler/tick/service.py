@@ -16,7 +16,7 @@ from scaler.allowance import Allowance, Asked, Kind, remembered
 from scaler.cadence import limit_s
 from scaler.conditions import condition, happened
 from scaler.decide import State, decide, initial_state
-from scaler.durations import drain_deadline_s, learned
+from scaler.durations import Durations, learned
 from scaler.errors import Conflict, Unavailable
 from scaler.happened import Rolled
 from scaler.memory import (
@@ -43,6 +43,7 @@ from scaler.tick.looking import Shared
 from scaler.tick.managed import Managed, World
 from scaler.tick.recalled import recalled
 from scaler.tick.rows import Outcome, to_record, to_save
+from scaler.tick.rules import Allowed, rules
 from scaler.tick.ticked import Stretch, Ticked
 
 SIGHT_S = 120.0  # what was seen is acted on within this, or not at all: a tick that took longer has slept
@@ -61,6 +62,18 @@ class TickReport(Struct, frozen=True, kw_only=True):
     left: int = 0
 
 
+class Looked(Struct, frozen=True, kw_only=True):
+    """What one look gave: what was seen, the rows as they should now read, what that measures, the quotas, and which
+    version should run (None: no template is configured)."""
+
+    seen: observe.Seen
+    fleet: observe.Fleet
+    measures: measure.Measures
+    observation: Observation
+    quotas: tuple[Quota, ...]
+    rolled: Rollout | None
+
+
 class ServiceTick:
     """One tick of one service, step by step."""
 
@@ -77,15 +90,14 @@ class ServiceTick:
         self.told: tuple[Condition, ...] = ()
         self.failure = ""
 
-    async def load(self) -> bool:
+    async def load(self) -> None:
+        """Its rows and its memory; or ``failure`` says why not."""
         with self.calls.counting(), self._stretch("load"):
             try:
                 self.stored = await self.world.store.load(self.managed.name)
                 self.memory = await recalled(self.world.store, self.stored)
             except Unavailable as error:
                 self.failure = str(error)
-                return False
-        return True
 
     def gave_up(self) -> TickReport:
         return self._told(TickReport(service=self.managed.name, outcome=f"unavailable: {self.failure}"))
@@ -130,78 +142,23 @@ class ServiceTick:
     async def _finish(self, shared: Shared) -> TickReport:
         memory = self.memory
         with self._stretch("observe"):
-            seen, signals, quotas = await self._look(shared)
-        fleet = observe.look(seen, self._limits())
-        measures = measure.measure(memory.totals if memory else None, seen, (r.name for r in fleet.replicas))
-        rolled = self._rolled(fleet, seen)
-        observed = measure.observation(
-            seen,
-            fleet,
-            measures,
-            memory_bytes=self.managed.template.memory_bytes if self.managed.template else None,
-            signals=signals,
-            pin=self.stored.pin,
-            quota=room(
-                memory.backoff if memory else {}, quotas, self.managed.service.regions, fleet.replicas, self.now
-            ),
-            template=rolled.target if rolled else "",
-        )
-        self.observed = observed
+            looked = await self._looked(shared)
+        self.observed = looked.observation
         state = memory.state if memory else initial_state(self.managed.policy)
         with self._stretch("decide"):
-            decision, state_after = decide(self.managed.policy, state, observed)
-            shadow = self._shadow(memory.shadow if memory else None, state, observed)
-        backoff = next_backoff(memory.backoff if memory else {}, fleet, self.now)
-        version = self.stored.row.endpoints_version + 1 if self.stored.row else 1
-        room_of = quota.Room(quotas, shared.allowance)
-        planned = self._plan(decision, fleet, seen, backoff, version, rolled, room_of)
-        started = starts.remembered(memory.starts if memory else (), self._started(fleet, seen))
-        told = conditions(
-            memory.conditions if memory else (), fleet, backoff, seen, self.managed.service.regions, decision, quotas
-        )
-        if rolled is not None:
-            told += tuple(rollout.conditions(rolled, self.templates, self.now))
-        told += (*starts.advice(started, self.now), *self._short(shared.allowance), *self._missed())
-        told += tuple(plan.cut_off(planned, self.now))
-        self.told = told
-        after = Memory(
-            at=self.now,
-            state=state_after,
-            totals=measures.totals,
-            observation=observed,
-            decision=decision,
-            conditions=told,
-            backoff=backoff,
-            shadow=shadow[1] if shadow else None,
-            starts=started,
-            durations=learned(
-                memory.durations if memory else None,
-                (s.latency_s for s in seen.stats.values()),
-                measures.completed,
-                self.now,
-            ),
-            list_at=shared.list_at,
-            asked=self._asked(planned, shared.allowance),
-            quotas=quotas,
-        )
-        after = self._remembering(memory, after, rolled)
+            decision, state_after = decide(self.managed.policy, state, looked.observation)
+            shadow = self._shadow(memory.shadow if memory else None, state, looked.observation)
+        backoff = next_backoff(memory.backoff if memory else {}, looked.fleet, self.now)
+        outcome = self._outcome(shared, looked, decision, state_after, shadow, backoff)
         with self._stretch("save"):
-            if self._present() - self.now > SIGHT_S:
+            if self.present() - self.now > SIGHT_S:
                 raise Unavailable(f"what it saw is older than {SIGHT_S:.0f} s")
-            outcome = Outcome(
-                memory=after,
-                fleet=fleet,
-                planned=planned,
-                version=version,
-                rolled=rolled,
-                shadow=shadow[0] if shadow else None,
-            )
             await self._save(outcome)
         if self.world.courier is not None:
-            self.world.courier.send(self.managed.name, after.outbox)
+            self.world.courier.send(self.managed.name, outcome.memory.outbox)
         with self._stretch("act"):
-            actor = Actor(self._making(backoff), self.world, self._present())
-            acted = await act(planned.actions, self.stored.replicas, actor)
+            actor = Actor(self._making(backoff), self.world, self.present())
+            acted = await act(outcome.planned.actions, self.stored.replicas, actor)
         with self._stretch("record"):
             await self._record(state, outcome, acted)
             if memory is not None:
@@ -214,7 +171,87 @@ class ServiceTick:
             left=len(self.stored.replicas),
         )
 
+    def _outcome(
+        self,
+        shared: Shared,
+        looked: Looked,
+        decision: Decision,
+        state: State,
+        shadow: tuple[Decision, State] | None,
+        backoff: dict[str, Backoff],
+    ) -> Outcome:
+        """What is to be done, and what is to be remembered."""
+        memory, fleet, seen, rolled = self.memory, looked.fleet, looked.seen, looked.rolled
+        version = self.stored.row.endpoints_version + 1 if self.stored.row else 1
+        allowed = Allowed(
+            at=self.now,
+            backoff=backoff,
+            room=quota.Room(looked.quotas, shared.allowance),
+            durations=memory.durations if memory else None,
+        )
+        planned = self._plan(decision.desired, looked, version, allowed)
+        started = starts.remembered(memory.starts if memory else (), self._started(fleet, seen))
+        self.told = (
+            *conditions(
+                memory.conditions if memory else (),
+                fleet,
+                backoff,
+                seen,
+                self.managed.service.regions,
+                decision,
+                looked.quotas,
+            ),
+            *(rollout.conditions(rolled, self.templates, self.now) if rolled is not None else ()),
+            *starts.advice(started, self.now),
+            *self._short(shared.allowance),
+            *self._missed(),
+            *plan.cut_off(planned, self.now),
+        )
+        after = Memory(
+            at=self.now,
+            state=state,
+            totals=looked.measures.totals,
+            observation=looked.observation,
+            decision=decision,
+            conditions=self.told,
+            backoff=backoff,
+            shadow=shadow[1] if shadow else None,
+            starts=started,
+            durations=self._durations(looked),
+            list_at=shared.list_at,
+            asked=self._asked(planned, shared.allowance),
+            quotas=looked.quotas,
+        )
+        return Outcome(
+            memory=self._remembering(memory, after, rolled),
+            fleet=fleet,
+            planned=planned,
+            version=version,
+            rolled=rolled,
+            shadow=shadow[0] if shadow else None,
+        )
+
     # -- observe
+
+    async def _looked(self, shared: Shared) -> Looked:
+        seen, signals, quotas = await self._look(shared)
+        memory, template = self.memory, self.managed.template
+        fleet = observe.look(seen, self._limits())
+        measures = measure.measure(memory.totals if memory else None, seen, (r.name for r in fleet.replicas))
+        rolled = self._rolled(fleet, seen)
+        observation = measure.observation(
+            seen,
+            fleet,
+            measures,
+            memory_bytes=template.memory_bytes if template else None,
+            signals=signals,
+            pin=self.stored.pin,
+            quota=room(
+                memory.backoff if memory else {}, quotas, self.managed.service.regions, fleet.replicas, self.now
+            ),
+            template=rolled.target if rolled else "",
+        )
+        return Looked(seen=seen, fleet=fleet, measures=measures, observation=observation, quotas=quotas, rolled=rolled)
 
     async def _look(self, shared: Shared) -> tuple[observe.Seen, dict[str, float | None], tuple[Quota, ...]]:
         own = shared.own(self.managed.name)
@@ -269,41 +306,12 @@ class ServiceTick:
         self.templates = {v: t for v, t in makeable.items() if self.world.certify or not t.serves_tls}
         return after
 
-    def _plan(
-        self,
-        decision: Decision,
-        fleet: observe.Fleet,
-        seen: observe.Seen,
-        backoff: Mapping[str, Backoff],
-        version: int,
-        rolled: Rollout | None,
-        room_of: quota.Room,
-    ) -> plan.Plan:
-        service = self.managed.service
-        left = room_of.left({*service.regions, *(r.region for r in fleet.replicas)}, fleet.replicas)
-        free = (r for r in service.regions if not waits(backoff, r, self.now) and left["create", r] > 0)
-        makeable = {v: t.port for v, t in self.templates.items() if not waits(backoff, v, self.now)}
-        rules = plan.Rules(
-            max=service.replicas.max,
-            surge=service.rollout.surge,
-            template=rolled.target if rolled else None,
-            makeable=makeable,
-            proven=rolled is None or rolled.proven or rolled.phase != "rolling",
-            fallback=rolled.good if rolled and rolled.good in self.templates else None,
-            region=next(free, None),
-            left=left,
-            drain_deadline_s=drain_deadline_s(
-                self.memory.durations if self.memory else None, service.scale_in.drain_deadline_s
-            ),
-            idle_s=service.scale_in.idle_s,
-            unhealthy_after_s=service.unhealthy_after_s,
-        )
-        sight = plan.Sight(at=self.now, planned_at=self._present(), stats=seen.stats, front=seen.front)
+    def _plan(self, desired: int, looked: Looked, version: int, allowed: Allowed) -> plan.Plan:
         return plan.plan(
-            decision.desired,
-            fleet.replicas,
-            sight,
-            rules,
+            desired,
+            looked.fleet.replicas,
+            plan.Sight(at=self.now, planned_at=self.present(), stats=looked.seen.stats, front=looked.seen.front),
+            rules(self.managed.service, looked.fleet.replicas, looked.rolled, self.templates, allowed),
             version=version,
             mint=lambda: self.world.mint(self.managed.name),
         )
@@ -336,9 +344,14 @@ class ServiceTick:
         ready = [r for r in fleet.replicas if r.ready_at == self.now]
         return [starts.start_of(r, seen.details.get(r.name), seen.stats.get(r.name)) for r in ready]
 
-    def _present(self) -> float:
+    def present(self) -> float:
         """Now; ``now`` is when the tick began."""
         return self.now + self.world.stopwatch() - self.started
+
+    def _durations(self, looked: Looked) -> Durations | None:
+        before = self.memory.durations if self.memory else None
+        latencies_s = (s.latency_s for s in looked.seen.stats.values())
+        return learned(before, latencies_s, looked.measures.completed, self.now)
 
     def _making(self, backoff: Mapping[str, Backoff]) -> Making:
         configured = self.managed.template

@@ -165,6 +165,12 @@ def test_a_draining_replica_is_not_made_ready_by_what_it_says() -> None:
     assert only(seen([replica("a", P.DRAINING)], answering=[stats("a")])).phase is P.DRAINING
 
 
-def test_a_replica_that_azure_refused_is_told_as_a_failure_when_its_row_goes() -> None:
-    refused = replica("a", P.DELETING, failure="ContainerGroupQuotaReached")
-    assert look(seen([refused], groups={}, details={"a": None}), LIMITS).failures == (refused,)
+def test_a_replica_that_azure_refused_is_told_as_a_failure_at_first_sight_and_only_then() -> None:
+    refused = replica("a", P.CREATING, failure="ContainerGroupQuotaReached")
+    unknown = look(seen([refused], groups={}), LIMITS)  # Azure did not say whether there is a group nevertheless
+    assert [r.phase for r in unknown.replicas] == [P.DELETING]
+    assert unknown.failures == unknown.replicas
+    gone = look(seen([refused], groups={}, details={"a": None}), LIMITS)
+    assert (gone.replicas, [r.name for r in gone.failures]) == ((), ["a"])
+    later = look(seen(unknown.replicas, groups={}, details={"a": None}), LIMITS)
+    assert (later.replicas, later.failures) == ((), ())

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from scaler.errors import Conflict, OutOfCapacity, Refused, Unavailable
-from scaler.model import Phase, Pin
+from scaler.model import Phase
 from scaler.ports import Changes, DecisionRow
 from scaler.rollout import Rollout, read, undone
 from scaler.tick.service import SIGHT_S
@@ -217,17 +217,6 @@ async def test_with_the_table_lost_the_fleet_is_taken_over_and_nothing_is_delete
     memory = await ticking.scaler.memory("iris")
     assert memory is not None
     assert memory.state.starts_s == ()
-
-
-@pytest.mark.parametrize("delete_delay_s", [0.0, 20.0])  # the list names a group for longer than there is to do
-async def test_a_service_no_longer_configured_is_drained_to_nothing(delete_delay_s: float) -> None:
-    ticking = await running(2)
-    ticking.world.fleet.delete_delay_s = delete_delay_s
-    ticking.deploy(f"services:\n  other:{SERVICE}")
-    for _ in range(16):
-        await ticking.tick()
-    assert ticking.world.fleet.held == {}
-    assert await ticking.phases() == {}
 
 
 async def test_no_room_in_a_region_backs_off_and_takes_the_next() -> None:
@@ -572,17 +561,6 @@ async def test_creations_stop_at_what_azure_takes_and_go_on_in_the_next_region()
     assert len(ticking.world.fleet.held) == 200
 
 
-async def test_services_share_what_azure_takes() -> None:
-    text = SERVICE.replace("max: 4", "max: 400").replace(", northeurope", "")
-    ticking = Ticking(services=f"services:\n  iris:{text}\n  digits:{text}")
-    ticking.world.fleet.capacity["westeurope"] = 1000
-    for service in ("iris", "digits"):
-        pin = Pin(min=80, max=80, since=ticking.world.clock())
-        await ticking.world.store.write_pin(service, pin, etag=None)
-    await ticking.tick()
-    assert len(ticking.world.fleet.held) == 95
-
-
 async def test_a_delete_that_azure_throttles_waits_as_long_as_it_says() -> None:
     ticking = await running(1)
     ticking.world.faults.add("delete", Unavailable("throttled", retry_after_s=100.0), times=1)
@@ -620,13 +598,6 @@ async def test_the_phases_of_a_start_are_remembered() -> None:
     (start,) = memory.starts
     assert start.total_s == 30.0
     assert start.process_s is not None
-
-
-async def test_a_service_whose_turn_does_not_come_is_first_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    ticking = Ticking(services=f"services:\n  iris:{SERVICE}\n  digits:{SERVICE}")
-    monkeypatch.setattr("scaler.tick.scaler.TICK_LIMIT_S", -1.0)
-    report = await ticking.tick()
-    assert report.outcome.startswith("unavailable: the tick took longer")
 
 
 async def test_a_decision_row_keeps_calls_and_time_and_no_secret() -> None:

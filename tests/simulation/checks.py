@@ -43,6 +43,7 @@ class Checks:
         self._history, self._timeline = history, history.timeline
         self.violation = ""
         self._sent: dict[str, Sent] = {}
+        self._most: dict[str, int] = {}  # service → the max and surge of its newest plan
         self._late: dict[str, float] = {}  # groups whose PUT arrived late → when a row knew of them
         self._drains_since: dict[str, float] = {}  # rows that drain, by true time
         self._heard_at: dict[str, float] = {}  # replica → when a tick that saved had an answer from it
@@ -68,7 +69,7 @@ class Checks:
         if kind == "create":
             service = _service_of(about)
             self._sent[about] = Sent(self._timeline.now, record.most[service], record.saved_at[service])
-        if kind == "delete" and (early := self.patience.breaks_again(about, record)):
+        if kind == "delete" and (early := self.patience.breaks_again(about, record, self._timeline.now)):
             self.violated("Retry-After is honoured", early)
 
     def refused(self, kind: str, about: str, error: Unavailable, record: TickRecord) -> None:
@@ -76,10 +77,12 @@ class Checks:
         if kind in ("create", "delete"):
             self.patience.refused(about, error, record, self._timeline.now)
 
-    def waited(self, service: str, seconds: float) -> None:
-        """A service that could go on had no call under way for so long."""
+    def waited(self, about: str, seconds: float) -> None:
+        """A service that could go on, the one of this call or one of many, had no call under way for so long."""
         if seconds > BLOCKED_S:
-            self.violated("a slow service blocks no other", f"{service} waited {seconds:.1f} s for nothing of its own")
+            self.violated(
+                "a slow service blocks no other", f"{about or 'the list'} waited {seconds:.1f} s for nothing of its own"
+            )
 
     def creates(self, request: GroupRequest) -> None:
         """A PUT arrives at Azure."""
@@ -97,8 +100,9 @@ class Checks:
         if row is None:
             return self.violated("no group without a row", f"{name} is created, and no row knows it")
         counted = [h.name for h in self._history.azure.own(service) if self._late.get(h.name, 0.0) <= sent.planned_at]
-        if len(counted) > sent.most:
-            self.violated("never above max and surge", f"{name} is one too many for {sent.most}: {counted}")
+        most = max(sent.most, self._most[service])  # by a newer plan there may be more beside it
+        if len(counted) > most:
+            self.violated("never above max and surge", f"{name} is one too many for {most}: {counted}")
         return None
 
     def deletes(self, name: str) -> None:
@@ -163,7 +167,7 @@ class Checks:
         if alone:
             return
         record.saved_at[after.service] = self._timeline.now
-        record.most[after.service] = save.most
+        record.most[after.service] = self._most[after.service] = save.most
         for rule, what in save.wrongs():
             self.violated(rule, what)
         self._thrifty(save)
@@ -183,7 +187,7 @@ class Checks:
         if row is not None and row.phase is Phase.DELETING and (was is None or was.phase is not Phase.DELETING):
             self._terms[name] = save.service or Service()
         intended = was is None and row is not None and row.phase is Phase.INTENDED
-        if intended and (early := self.patience.breaks_for(row, record)):  # type: ignore[arg-type]
+        if intended and (early := self.patience.breaks_for(row, record, self._timeline.now)):  # type: ignore[arg-type]
             self.violated("Retry-After is honoured", early)
         self._one_way(name, was, row, save)
         if row is None:

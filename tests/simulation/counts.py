@@ -135,6 +135,8 @@ class Save:
             yield "closed is closed", f"{self.new} while the service is off"
         ahead = at + SOONEST_S
         least = max((r.min for r in rules if r.min and _in_force(r, ahead)), default=0)
+        capped = [r.max for r in rules if r.max is not None and (_in_force(r, at) or _in_force(r, ahead))]
+        least = min((least, *capped))
         if self.pin is None and not _closed(service, ahead) and _before(self.decision, CAPS) < least:
             yield "a floor is met when it begins", f"{self.desired} are desired, least is {least} in {SOONEST_S:.0f} s"
 

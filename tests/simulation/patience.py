@@ -31,7 +31,8 @@ class Patience:
 
     def moved(self, was: Replica | None, row: Replica | None, now: float) -> None:
         """The tick that was refused writes it down, if it lives to do so."""
-        if was is None or row is None or row.phase is not Phase.DELETING or row.name not in self._told:
+        written = row is not None and (row.phase is Phase.DELETING or row.failure is not None)
+        if was is None or row is None or not written or row.name not in self._told:
             return
         wait = self._told.pop(row.name)
         wait.known_at = now
@@ -43,20 +44,20 @@ class Patience:
             if key.startswith((f"{service}-", f"{service} ")):
                 wait.clocks.add(record.off_s)
 
-    def breaks_for(self, row: Replica, record: TickRecord) -> str:
+    def breaks_for(self, row: Replica, record: TickRecord, now: float) -> str:
         """Why a new row must not be; empty where it may."""
-        return self._too_early(_region(row), record)
+        return self._too_early(_region(row), record, now)
 
-    def breaks_again(self, name: str, record: TickRecord) -> str:
+    def breaks_again(self, name: str, record: TickRecord, now: float) -> str:
         """Why a group must not be asked to go yet; empty where it may."""
-        return self._too_early(name, record)
+        return self._too_early(name, record, now)
 
-    def _too_early(self, key: str, record: TickRecord) -> str:
+    def _too_early(self, key: str, record: TickRecord, now: float) -> str:
         wait = self._waits.get(key)
         if wait is None or wait.known_at > record.began_at:
             return ""
         clocks = {record.off_s, *wait.clocks}
-        early_s = wait.until - record.began_at - (max(clocks) - min(clocks))
+        early_s = wait.until - now - (max(clocks) - min(clocks))
         return f"{key} is asked {early_s:.0f} s too early" if early_s > 0 else ""
 
 

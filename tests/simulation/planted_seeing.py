@@ -11,7 +11,7 @@ from scaler import budget, decide, measure, observe
 from scaler.azure.places import Places, _placed
 from scaler.errors import Unavailable
 from scaler.model import Group, GroupDetail, Phase, Replica
-from scaler.tick import service
+from scaler.tick import scaler, service
 from scaler.tick.looking import Listing, Looking, Shared
 from scaler.tick.scaler import Scaler
 from scaler.tick.service import ServiceTick
@@ -98,6 +98,11 @@ def future_is_believed() -> Patch:
         return lambda replica, _: replica
 
     return observe, "in_time", wrong
+
+
+def slow_rows_hold_up_all() -> Patch:
+    """Services whose rows are there wait for the row that is slowest to load."""
+    return scaler, "TOGETHER_S", lambda _: 60.0
 
 
 def failed_list_is_empty() -> Patch:
@@ -233,6 +238,7 @@ FAULTS = (
     missing_is_zero,
     strays_are_left,
     future_is_believed,
+    slow_rows_hold_up_all,
     failed_list_is_empty,
     silent_is_dead,
     own_silence_counts,

@@ -10,6 +10,7 @@ from msgspec import Struct, field
 from scaler.config import Config
 from scaler.model import Front, Group, Pin, Stats
 from scaler.ports import Stored
+from scaler.tick.scaler import TICK_LIMIT_S
 
 
 class TickRecord(Struct):
@@ -29,7 +30,8 @@ class TickRecord(Struct):
     most: dict[str, int] = field(default_factory=dict)  # max and surge that it planned by, by service
     out: dict[str, int] = field(default_factory=dict)  # calls under way, by service
     waits_since: dict[str, float] = field(default_factory=dict)  # service → awake time when its last call ended
-    shared_at: float = 0.0  # awake time when the last of the calls ended that every service waits for: loads, lists
+    loaded: set[str] = field(default_factory=set)  # services whose rows are there, and that did nothing with them yet
+    shared_at: float = 0.0  # awake time when the last of the calls ended that many services wait for: lists
 
     @property
     def at(self) -> float:
@@ -43,21 +45,31 @@ class TickRecord(Struct):
             return None
         return {g.name: g for groups in self.lists.values() for g in groups}
 
-    def goes(self, service: str, awake: float) -> float:
-        """A call of a service goes out; gives for how long none had, though every row and the lists were there."""
-        waited_s = 0.0
-        if not self.out.get(service) and service in self.waits_since:
-            waited_s = awake - max(self.waits_since[service], self.shared_at)
+    def goes(self, kind: str, service: str, awake: float) -> float:
+        """A call of a service goes out; gives for how long none had, though every list was there."""
+        waited_s = 0.0 if self.out.get(service) else self._waited_s(service, awake)
+        if kind != "past":
+            self.loaded.discard(service)
         self.out[service] = self.out.get(service, 0) + 1
         return waited_s
 
-    def comes(self, kind: str, service: str, awake: float) -> None:
-        """A call of a service ended, or one that all share (empty). The list has to be younger than every row."""
-        if not service or kind in ("load", "past"):
-            self.shared_at = awake
+    def goes_shared(self, awake: float, now: float) -> float:
+        """A call for many goes out; gives for how long the first of those had waited whose rows are there."""
+        if now - self.began_at > TICK_LIMIT_S:
+            return 0.0  # the tick is too late to begin with them: their turn is the next
+        idle = (s for s in self.loaded if not self.out.get(s))
+        return max((self._waited_s(s, awake) for s in idle), default=0.0)
+
+    def _waited_s(self, service: str, awake: float) -> float:
+        return awake - max(self.waits_since.get(service, awake), self.shared_at)
+
+    def comes(self, service: str, awake: float) -> None:
+        """A call of a service ended, or one that all share (empty)."""
         if service:
             self.out[service] -= 1
             self.waits_since[service] = awake
+        else:
+            self.shared_at = awake
 
     def heard(self, kind: str, about: str, value: object, now: float) -> None:
         if kind == "list":
@@ -68,6 +80,12 @@ class TickRecord(Struct):
         elif kind == "load":
             assert isinstance(value, Stored)
             self.pins[about], self.fronts[about] = value.pin, value.front
+            self.loaded.add(about)
+
+    def failed_to(self, kind: str, about: str) -> None:
+        self.failed.add((kind, about))
+        if kind == "past":
+            self.loaded.discard(about)
 
 
 RECORD: ContextVar[TickRecord] = ContextVar("record")

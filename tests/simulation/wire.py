@@ -38,7 +38,7 @@ class Wire:
         self._history.checks.sent(kind, about, record)
         await self._instance.frozen()
         service = _service_of(kind, about)
-        self._history.checks.waited(service, record.goes(service, self._instance.awake_s) if service else 0.0)
+        self._history.checks.waited(about, self._waited_s(kind, service, record))
         fate = self._history.weather.fate(kind)
         answer: asyncio.Future[T] = self._instance.loop.create_future()
         trip_s = None if fate.there_s is None or fate.back_s is None else fate.there_s + fate.back_s
@@ -57,13 +57,18 @@ class Wire:
             with outgoing("table" if kind in TABLE else kind):
                 value = await answer
         except Unavailable as error:
-            record.failed.add((kind, about))
+            record.failed_to(kind, about)
             self._history.checks.refused(kind, about, error, record)
             raise
         finally:
-            record.comes(kind, service, self._instance.awake_s)
+            record.comes(service, self._instance.awake_s)
         record.heard(kind, about, value, self._timeline.now)
         return value
+
+    def _waited_s(self, kind: str, service: str, record: TickRecord) -> float:
+        """For how long the service of this call, or the first of many, had nothing under way and could go on."""
+        awake_s = self._instance.awake_s
+        return record.goes(kind, service, awake_s) if service else record.goes_shared(awake_s, self._timeline.now)
 
     def _outcome(
         self, kind: str, effect: Callable[[], Awaitable[T]], about: str, error: Exception | None

@@ -1,0 +1,104 @@
+"""One pass over several services: what they share, who waits for whom, and those that are no longer configured."""
+
+import asyncio
+
+import pytest
+
+from scaler.errors import Unavailable
+from scaler.model import Phase, Pin
+from scaler.ports import DecisionRow, Stored
+from tests.scaler.ticking import SERVICE, Ticking
+
+pytestmark = pytest.mark.anyio
+TWO = f"services:\n  iris:{SERVICE}\n  digits:{SERVICE}"
+
+
+async def test_a_row_that_is_slow_to_load_holds_up_no_other_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scaler.tick.scaler.TOGETHER_S", 0.001)
+    ticking, is_done = Ticking(services=TWO), asyncio.Event()
+    store = ticking.world.store
+    load, record = store.load, store.record
+
+    async def slow(service: str) -> Stored:
+        if service == "iris":
+            await asyncio.wait_for(is_done.wait(), 10)
+        return await load(service)
+
+    async def recorded(row: DecisionRow) -> None:
+        await record(row)
+        if row.service == "digits":
+            is_done.set()
+
+    monkeypatch.setattr(store, "load", slow)
+    monkeypatch.setattr(store, "record", recorded)
+    reports = await ticking.scaler.tick(ticking.world.clock(), cause="timer")
+    assert [(r.service, r.outcome) for r in reports] == [("iris", "saved"), ("digits", "saved")]
+
+
+async def test_a_fault_in_one_service_leaves_the_others_their_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticking = Ticking(services=TWO)
+    record, recorded = ticking.world.store.record, []
+
+    async def faulty(row: DecisionRow) -> None:
+        if row.service == "iris":
+            raise ZeroDivisionError
+        await asyncio.sleep(0)
+        await record(row)
+        recorded.append(row.service)
+
+    monkeypatch.setattr(ticking.world.store, "record", faulty)
+    with pytest.raises(ZeroDivisionError):
+        await ticking.tick()
+    assert recorded == ["digits"]
+
+
+async def test_services_share_what_azure_takes() -> None:
+    text = SERVICE.replace("max: 4", "max: 400").replace(", northeurope", "")
+    ticking = Ticking(services=f"services:\n  iris:{text}\n  digits:{text}")
+    ticking.world.fleet.capacity["westeurope"] = 1000
+    for service in ("iris", "digits"):
+        pin = Pin(min=80, max=80, since=ticking.world.clock())
+        await ticking.world.store.write_pin(service, pin, etag=None)
+    await ticking.tick()
+    assert len(ticking.world.fleet.held) == 95
+
+
+async def test_a_service_whose_turn_does_not_come_is_first_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticking = Ticking(services=f"services:\n  iris:{SERVICE}\n  digits:{SERVICE}")
+    monkeypatch.setattr("scaler.tick.scaler.TICK_LIMIT_S", -1.0)
+    report = await ticking.tick()
+    assert report.outcome.startswith("unavailable: the tick took longer")
+
+
+@pytest.mark.parametrize("delete_delay_s", [0.0, 20.0])  # the list names a group for longer than there is to do
+async def test_a_service_no_longer_configured_is_drained_to_nothing(delete_delay_s: float) -> None:
+    ticking = Ticking()
+    await ticking.pin(2)
+    await ticking.ticks_until(Phase.READY, 2)
+    ticking.world.fleet.delete_delay_s = delete_delay_s
+    ticking.deploy(f"services:\n  other:{SERVICE}")
+    for _ in range(16):
+        await ticking.tick()
+    assert ticking.world.fleet.held == {}
+    assert await ticking.phases() == {}
+
+
+async def test_a_wait_of_a_removed_service_counts_from_when_azure_asked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its turn comes last, when the tick is as old as the other services made it."""
+    ticking = Ticking()
+    await ticking.pin(1)
+    await ticking.ticks_until(Phase.READY, 1)
+    world = ticking.world
+    ticking.deploy(f"services:\n  other:{SERVICE}")
+    load = world.store.load
+
+    async def slow(service: str) -> Stored:
+        world.clock.advance(20 if service == "other" else 0)
+        return await load(service)
+
+    monkeypatch.setattr(world.store, "load", slow)
+    world.faults.add("delete", Unavailable("throttled", retry_after_s=100.0), times=1)
+    while (await load("iris")).replicas[0].retry_at is None:
+        await ticking.tick(1)
+    (row,) = (await load("iris")).replicas
+    assert row.retry_at == world.clock() + 100
