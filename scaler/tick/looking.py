@@ -26,6 +26,7 @@ SILENT_AT_ONCE = 24  # of these at most, to replicas that gave no answer last ti
 SHOWS_AT_ONCE = 16
 SHOWS_A_PASS = 100  # Resource Manager refills 25 reads a second, and others read too
 LOOK_LIMIT_S = 12.0
+USAGE_LIMIT_S = 3.0  # a quota is good to know, and not worth more of a tick
 
 log = logging.getLogger("scaler.tick")
 
@@ -92,11 +93,13 @@ class Looking:
         """The quota of a region, asked for once in a pass; None where Azure did not say."""
         async with self._turns[region]:
             if region not in self._usages:
+                self._usages[region] = None
                 try:
-                    self._usages[region] = await self._world.fleet.usage(region)
-                except Unavailable as error:
-                    log.warning("a quota could not be read", extra={"region": region, "error": str(error)})
-                    self._usages[region] = None
+                    async with asyncio.timeout(USAGE_LIMIT_S):
+                        self._usages[region] = await self._world.fleet.usage(region)
+                except (Unavailable, TimeoutError) as error:
+                    told = str(error) or f"no answer within {USAGE_LIMIT_S:.0f} s"
+                    log.warning("a quota could not be read", extra={"region": region, "error": told})
             return self._usages[region]
 
     async def _scrape(self, replica: Replica) -> Stats | object | None:

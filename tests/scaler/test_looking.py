@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -12,10 +12,11 @@ from msgspec.structs import replace
 from scaler import measure, observe
 from scaler.errors import Unavailable
 from scaler.model import Group, Phase, Replica, Stats
+from scaler.ports import Usage
 from scaler.tick import looking
 from scaler.tick.looking import SCRAPES_AT_ONCE, SHOWS_A_PASS, SILENT_AT_ONCE, Looking
 from tests.builders import NOW, group, replica, stats
-from tests.scaler.ticking import ports
+from tests.scaler.ticking import Ticking, ports
 from tests.world import World
 
 pytestmark = pytest.mark.anyio
@@ -97,3 +98,15 @@ async def test_a_replica_that_is_ready_for_the_first_time_is_looked_up_for_the_p
         world.fleet.add(row.name, tags={})
     looks = await Looking(replace(ports(world), replicas=Slow())).at(fresh, listed(fresh), {})
     assert set(looks.details) == {"a"}
+
+
+async def test_a_quota_that_is_not_told_in_time_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(_: str) -> Sequence[Usage]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr("scaler.tick.looking.USAGE_LIMIT_S", 0.001)
+    ticking = Ticking()
+    monkeypatch.setattr(ticking.world.fleet, "usage", never)
+    async with asyncio.timeout(10):
+        assert (await ticking.tick()).outcome == "saved"

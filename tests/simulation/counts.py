@@ -165,7 +165,8 @@ class Save:
         record, front = self.record, self.record.fronts.get(self.after.service)
         serving = [n for n, r in self.was.items() if r.phase in SERVING]
         yield from (n for n in serving if n not in record.stats and self._is(n, *SERVING))
-        if record.listed is None and not any(n in record.stats for n in serving):
+        serves = {*serving, *(n for n in self.was if self._is(n, *SERVING))}
+        if record.listed is None and not serves & record.stats.keys():
             yield "Azure"
         if front is not None and record.at - front.at > FRONT_SILENT_S:
             yield "the front"

@@ -28,7 +28,7 @@ class TickRecord(Struct):
     failed: set[tuple[str, str]] = field(default_factory=set)
     saved_at: dict[str, float] = field(default_factory=dict)  # by service
     most: dict[str, int] = field(default_factory=dict)  # max and surge that it planned by, by service
-    out: dict[str, int] = field(default_factory=dict)  # calls under way, by service
+    out: dict[str, int] = field(default_factory=dict)  # calls under way, by service, or by kind where many share them
     waits_since: dict[str, float] = field(default_factory=dict)  # service → awake time when its last call ended
     loaded: set[str] = field(default_factory=set)  # services whose rows are there, and that did nothing with them yet
     shared_at: float = 0.0  # awake time when the last of the calls ended that many services wait for: lists
@@ -53,20 +53,23 @@ class TickRecord(Struct):
         self.out[service] = self.out.get(service, 0) + 1
         return waited_s
 
-    def goes_shared(self, awake: float, now: float) -> float:
+    def goes_shared(self, kind: str, awake: float, now: float) -> float:
         """A call for many goes out; gives for how long the first of those had waited whose rows are there."""
+        self.out[kind] = self.out.get(kind, 0) + 1
         if now - self.began_at > TICK_LIMIT_S:
             return 0.0  # the tick is too late to begin with them: their turn is the next
         idle = (s for s in self.loaded if not self.out.get(s))
         return max((self._waited_s(s, awake) for s in idle), default=0.0)
 
     def _waited_s(self, service: str, awake: float) -> float:
+        if self.out.get("usage"):
+            return 0.0  # for whom it is, is not known
         return awake - max(self.waits_since.get(service, awake), self.shared_at)
 
-    def comes(self, service: str, awake: float) -> None:
-        """A call of a service ended, or one that all share (empty)."""
+    def comes(self, kind: str, service: str, awake: float) -> None:
+        """A call of a service ended, or one that many share (empty)."""
+        self.out[service or kind] -= 1
         if service:
-            self.out[service] -= 1
             self.waits_since[service] = awake
         else:
             self.shared_at = awake

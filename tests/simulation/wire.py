@@ -61,14 +61,14 @@ class Wire:
             self._history.checks.refused(kind, about, error, record)
             raise
         finally:
-            record.comes(service, self._instance.awake_s)
+            record.comes(kind, service, self._instance.awake_s)
         record.heard(kind, about, value, self._timeline.now)
         return value
 
     def _waited_s(self, kind: str, service: str, record: TickRecord) -> float:
         """For how long the service of this call, or the first of many, had nothing under way and could go on."""
         awake_s = self._instance.awake_s
-        return record.goes(kind, service, awake_s) if service else record.goes_shared(awake_s, self._timeline.now)
+        return record.goes(kind, service, awake_s) if service else record.goes_shared(kind, awake_s, self._timeline.now)
 
     def _outcome(
         self, kind: str, effect: Callable[[], Awaitable[T]], about: str, error: Exception | None
