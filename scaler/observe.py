@@ -155,8 +155,8 @@ def _step(replica: Replica, seen: Seen, limits: Limits) -> Replica | None:
     if _was_refused(replica):
         replica = replace(replica, phase=Phase.DELETING, phase_at=seen.at)
     if may_be_gone(replica, seen.groups, seen.at):
-        if replica.name not in seen.details:
-            return replica
+        if replica.name not in seen.details:  # Azure did not say; what it says itself counts
+            return _asked(replica, group, seen, limits) if replica.name in seen.stats else replica
         if seen.details[replica.name] is None:
             return None
         if replica.phase is Phase.CREATING:

@@ -161,6 +161,12 @@ def test_a_short_silence_is_forgiven_and_forgotten() -> None:
     assert back[0].silent_since is None
 
 
+def test_who_answers_is_not_silent_though_azure_lists_it_no_more_and_does_not_say_why() -> None:
+    quiet = replica("a", P.READY, silent_since=NOW - 50)
+    (heard,) = look(seen([quiet], groups={}, answering=[stats("a")]), LIMITS).replicas
+    assert heard.silent_since is None
+
+
 def test_a_draining_replica_is_not_made_ready_by_what_it_says() -> None:
     assert only(seen([replica("a", P.DRAINING)], answering=[stats("a")])).phase is P.DRAINING
 
