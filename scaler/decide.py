@@ -25,7 +25,7 @@ from scaler.config import Service, Target
 from scaler.errors import BadSetting
 from scaler.foresight import ahead
 from scaler.foresight.ahead import Ahead, Outlook, Terms
-from scaler.foresight.leadtime import Starts, finished, lead_time_s, of_version
+from scaler.foresight.leadtime import Starts, lead_time_s, of_version
 from scaler.foresight.spares import spares
 from scaler.model import Beside, Decision, Observation, Pin, Step
 from scaler.schedule import Period, Schedule, compile_schedule, period_at
@@ -59,7 +59,8 @@ class Policy(Struct, frozen=True, kw_only=True):
 
 class State(Struct, frozen=True, kw_only=True):
     """What decisions remember. ``window`` holds (at, count) of past demands, counts falling with time; ``starts_s`` are
-    the newest cold starts of the version ``template``, ``earlier_s`` those of the version before."""
+    the newest cold starts of the version ``template``, ``earlier_s`` those of the version before, ``failed_s`` the ages
+    at which starts failed."""
 
     at: float | None = None
     desired: int | None = None
@@ -70,6 +71,7 @@ class State(Struct, frozen=True, kw_only=True):
     spend: Spend | None = None
     template: str = ""
     earlier_s: tuple[float, ...] = ()
+    failed_s: tuple[float, ...] = ()
 
 
 def policy_of(service: Service, name: str, where: str, *, size: Size | None = None) -> Policy:
@@ -119,22 +121,22 @@ def initial_state(policy: Policy) -> State:
 def decide(policy: Policy, state: State, observation: Observation) -> tuple[Decision, State]:
     """How many replicas (ready + starting) there should be now, why, and what to remember of it."""
     seen = observation
-    starts = of_version(Starts(state.template, state.starts_s, state.earlier_s), seen.template, finished(seen))
-    starts_s = starts.seen_s or starts.earlier_s
+    starts = of_version(Starts(state.template, state.starts_s, state.earlier_s, state.failed_s), seen)
     service_s = _service_time(state.service_s, seen)
     learned = ahead.learn(state.ahead or ahead.initial(policy.expected_start_s), seen)
     before = seen.ready + seen.starting if state.desired is None else state.desired
     spend = _charged(policy, state, seen)
     trail = _Trail(before)
     own = proposals(policy.target, policy.signals, seen, _rates(seen, service_s))
-    outlook = _outlook(policy, learned, seen, service_s, starts_s)
+    outlook = _outlook(policy, learned, seen, service_s, starts)
     known = _demand(trail, policy, seen, own, outlook)
     demand = trail.count
     hold_s = policy.scale_in_window_s or (outlook.hold_s if outlook else SCALE_IN_WINDOW_S)
     window = _held(trail, state, seen, before, hold_s, known=known)
     period = period_at(policy.schedule, seen.at)
     pin = _pin_in_force(seen.pin, seen.at)
-    start_s = lead_time_s(starts_s, policy.expected_start_s, ahead.ages_s(learned, seen.at))
+    unended_s = (*ahead.ages_s(learned, seen.at), *starts.failed_s)
+    start_s = lead_time_s(starts.known_s, policy.expected_start_s, unended_s)
     _calendar(trail, policy, period, seen, start_s, pinned=pin is not None)
     _ceilings(trail, policy, seen, pin, spend)
     off = period.off and pin is None
@@ -157,6 +159,7 @@ def decide(policy: Policy, state: State, observation: Observation) -> tuple[Deci
         starts_s=starts.seen_s,
         template=starts.template,
         earlier_s=starts.earlier_s,
+        failed_s=starts.failed_s,
         ahead=ahead.asked(outlook.ahead if outlook else learned, seen, trail.count),
         spend=budget.bill_after(spend, max(_billed(seen), trail.count + seen.draining)) if spend else None,
     )
@@ -205,7 +208,7 @@ def replicas(count: int) -> str:
 
 
 def _outlook(
-    policy: Policy, learned: Ahead, seen: Observation, service_s: float | None, starts_s: tuple[float, ...]
+    policy: Policy, learned: Ahead, seen: Observation, service_s: float | None, starts: Starts
 ) -> Outlook | None:
     """What the forecast asks for; None where it cannot speak."""
     target = policy.target
@@ -225,7 +228,7 @@ def _outlook(
         expected_start_s=policy.expected_start_s,
         most=policy.max,
     )
-    return ahead.look(learned, seen, terms, starts_s)
+    return ahead.look(learned, seen, terms, starts)
 
 
 def _rates(seen: Observation, service_s: float | None) -> Rates:

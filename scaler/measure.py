@@ -179,6 +179,9 @@ def observation(
         signals=dict(signals),
         cold_starts_s=fleet.cold_starts_s,
         cold_starts_of=fleet.cold_starts_of,
+        failed_starts_s=tuple(
+            seen.at - r.intended_at for r in fleet.failures if r.ready_at is None and r.template == template
+        ),
         template=template,
         data=quality(seen, fleet.replicas),
         pin=pin,

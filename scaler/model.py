@@ -58,6 +58,7 @@ class Observation(Struct, frozen=True, kw_only=True):
     signals: dict[str, float | None] = field(default_factory=dict)
     cold_starts_s: tuple[float, ...] = ()
     cold_starts_of: tuple[str, ...] = ()  # the version of each of them; empty: nobody says
+    failed_starts_s: tuple[float, ...] = ()  # ages at which starts of that version failed since
     template: str = ""  # the version that new replicas are made from; empty: nobody says
     data: Data = "fresh"
     pin: Pin | None = None

@@ -17,7 +17,7 @@ from scaler.foresight import trials
 from scaler.foresight.forecast import PRIOR_BINS, Paths, paths
 from scaler.foresight.history import History, record
 from scaler.foresight.idle import worth_keeping
-from scaler.foresight.leadtime import asked_after, mean_start_s
+from scaler.foresight.leadtime import Starts, asked_after, mean_start_s
 from scaler.foresight.newsvendor import Choice, Price, Supply, choose
 from scaler.foresight.trials import Case, Trials
 from scaler.model import Observation
@@ -101,9 +101,10 @@ def asked(ahead: Ahead, seen: Observation, desired: int) -> Ahead:
     return replace(ahead, asked_at=(*kept, *([seen.at] * max(0, more))))
 
 
-def look(ahead: Ahead, seen: Observation, terms: Terms, starts_s: tuple[float, ...]) -> Outlook | None:
+def look(ahead: Ahead, seen: Observation, terms: Terms, starts: Starts) -> Outlook | None:
     """What foresight asks for; None where it is not known what comes."""
-    start_s = mean_start_s(starts_s, terms.expected_start_s, ages_s(ahead, seen.at))
+    unended_s = (*ages_s(ahead, seen.at), *starts.failed_s)
+    start_s = mean_start_s(starts.known_s, terms.expected_start_s, unended_s)
     bins = math.ceil(start_s * START_MARGIN / ahead.history.bin_s) + BINS_AFTER
     whole = terms.service_s is not None and terms.service_s >= LONG_REQUEST_S
     coming = paths(ahead.history, bins, terms.rate * (1.0 if whole else FLOOR_REPLICAS))

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from scaler.model import Observation
 
+KEPT_FAILED = 8  # newest starts that failed; each one that succeeds takes the oldest of them off
 KEPT = 64  # newest starts; older ones say little about today's image and region
 SURE = 0.9  # the share of starts that the lead time covers
 OVERDUE = 1.25  # times its age, that is how long a start takes that is older than any that was seen to end
@@ -21,22 +22,31 @@ DOUBT = 5  # the expected start weighs as much as so many starts seen
 
 class Starts(Struct, frozen=True):
     """Cold starts, in seconds, of the version of the template that replicas are made from, and of the one before it:
-    until the first start of a new version has ended, that is what it can be expected to take."""
+    until the first start of a new version has ended, that is what it can be expected to take. ``failed_s`` are the ages
+    at which starts of this version failed: they would have taken longer."""
 
     template: str
     seen_s: tuple[float, ...]
     earlier_s: tuple[float, ...]
+    failed_s: tuple[float, ...] = ()
+
+    @property
+    def known_s(self) -> tuple[float, ...]:
+        return self.seen_s or self.earlier_s
 
 
-def of_version(before: Starts, template: str, ended: Sequence[tuple[float, str]]) -> Starts:
-    """With the starts that ended since, each with its version; empty: nobody says, so it is as before."""
-    seen_s, earlier_s, template = before.seen_s, before.earlier_s, template or before.template
-    if before.template and template != before.template:
-        seen_s, earlier_s = (), seen_s or earlier_s
-    return Starts(template, remember(seen_s, [s for s, of in ended if of in ("", template)]), earlier_s)
+def of_version(before: Starts, seen: Observation) -> Starts:
+    """With the starts that ended since; where nobody says of which version one is, it is of this one."""
+    seen_s, earlier_s, failed_s, template = before.seen_s, before.earlier_s, before.failed_s, seen.template
+    if template and before.template and template != before.template:
+        seen_s, earlier_s, failed_s = (), seen_s or earlier_s, ()
+    template = template or before.template
+    ended = [s for s, of in _ended(seen) if of in ("", template)]
+    failed_s = (*failed_s[len(ended) :], *seen.failed_starts_s)[-KEPT_FAILED:]
+    return Starts(template, remember(seen_s, ended), earlier_s, failed_s)
 
 
-def finished(seen: Observation) -> list[tuple[float, str]]:
+def _ended(seen: Observation) -> list[tuple[float, str]]:
     """The starts that ended, each with its version as far as that is said."""
     versions = seen.cold_starts_of or ("",) * len(seen.cold_starts_s)
     return list(zip(seen.cold_starts_s, versions, strict=False))

@@ -68,6 +68,8 @@ FACTS = st.fixed_dictionaries(
         "pin": PINS,
         "quota": st.one_of(st.none(), st.integers(-1, 40)),
         "cold_starts_s": st.lists(st.floats(0.0, 5000.0), max_size=3).map(tuple),
+        "failed_starts_s": st.lists(st.floats(0.0, 5000.0), max_size=3).map(tuple),
+        "template": st.sampled_from(["", "t1", "t2"]),
     }
 )
 STEPS = st.sampled_from(
@@ -90,6 +92,7 @@ def valid(decision: Decision, rules: Policy, observed: Observation) -> None:
 def bounded(state: State) -> None:
     assert len(state.window) <= 64
     assert len(state.starts_s) <= 64
+    assert len(state.failed_s) <= 8
     assert all(then <= (state.at or 0.0) for then, _ in state.window)
     assert [n for _, n in state.window] == sorted((n for _, n in state.window), reverse=True)
     assert state.spend is None or len(state.spend.days) <= 28

@@ -6,7 +6,17 @@ import math
 
 import pytest
 
-from scaler.foresight.leadtime import KEPT, asked_after, lead_time_s, mean_start_s, remember
+from scaler.foresight.leadtime import (
+    KEPT,
+    KEPT_FAILED,
+    Starts,
+    asked_after,
+    lead_time_s,
+    mean_start_s,
+    of_version,
+    remember,
+)
+from tests.scaler.seen import seen
 
 
 def test_before_any_start_the_expected_time_holds() -> None:
@@ -76,3 +86,15 @@ def test_an_overdue_start_is_reckoned_to_take_what_those_took_that_took_longer()
 
 def test_a_start_that_took_no_time_is_one() -> None:
     assert remember((), (0.0, 0.5, -1.0, math.inf)) == (0.0, 0.5)
+
+
+def test_starts_that_failed_are_known_to_take_longer_until_as_many_have_succeeded() -> None:
+    once = of_version(Starts("t1", (60.0,), ()), seen(template="t1", failed_starts_s=(900.0, 300.0)))
+    assert (once.known_s, once.failed_s) == ((60.0,), (900.0, 300.0))
+    assert lead_time_s(once.known_s, 90.0, once.failed_s) == 900.0
+    better = of_version(once, seen(template="t1", cold_starts_s=(61.0,), cold_starts_of=("t1",)))
+    assert (better.seen_s, better.failed_s) == ((60.0, 61.0), (300.0,))
+    assert of_version(better, seen(template="t1", cold_starts_s=(62.0,))).failed_s == ()
+    assert of_version(once, seen(template="t2")).failed_s == ()
+    many = of_version(once, seen(failed_starts_s=tuple(float(i) for i in range(20))))
+    assert many.failed_s == tuple(float(i) for i in range(20 - KEPT_FAILED, 20))

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from scaler.measure import FRONT_SILENT_S, MIN_WINDOW_S, Counter, Measures, Totals, measure, observation, replica_data
 from scaler.measure import quality as quality_of
 from scaler.model import Front, Observation, Phase
-from scaler.observe import Limits, Seen, look
+from scaler.observe import Fleet, Limits, Seen, look
 from tests.builders import NOW, front, replica, seen, stats
 
 LIMITS = Limits(start_deadline_s=900.0, unhealthy_after_s=60.0)
@@ -180,3 +180,19 @@ def test_what_is_intended_or_asked_for_is_starting() -> None:
     fleet = look(view, LIMITS)
     told = observation(view, fleet, measured(view, {}), memory_bytes=None, signals={}, pin=None, quota=None)
     assert told.starting == 3
+
+
+def test_a_start_that_failed_tells_its_age_and_one_that_served_or_is_of_another_version_does_not() -> None:
+    fleet = Fleet(
+        replicas=(),
+        failures=(
+            replica("a", P.DELETING, intended_at=NOW - 900, ready_at=None),
+            replica("b", P.DELETING, intended_at=NOW - 800, ready_at=NOW - 100),
+            replica("c", P.DELETING, intended_at=NOW - 700, ready_at=None, template="t0"),
+        ),
+    )
+    view = seen([])
+    told = observation(
+        view, fleet, measured(view, {}), memory_bytes=None, signals={}, pin=None, quota=None, template="t1"
+    )
+    assert (told.failed_starts_s, told.template) == ((900.0,), "t1")

@@ -180,3 +180,11 @@ def test_a_replica_that_azure_refused_is_told_as_a_failure_at_first_sight_and_on
     assert (gone.replicas, [r.name for r in gone.failures]) == ((), ["a"])
     later = look(seen(unknown.replicas, groups={}, details={"a": None}), LIMITS)
     assert (later.replicas, later.failures) == ((), ())
+
+
+def test_a_start_that_is_given_up_is_one_failure_and_its_end_is_no_second_one() -> None:
+    row = replica("a", P.STARTING, intended_at=NOW - 900, phase_at=NOW - 900)
+    fleet = look(seen([row]), LIMITS)
+    assert [r.name for r in fleet.failures] == ["a"]
+    after = look(seen(fleet.replicas, groups={}, details={"a": None}), LIMITS)
+    assert (after.failures, [r.name for r in after.removed]) == ((), ["a"])

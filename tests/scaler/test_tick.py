@@ -313,6 +313,18 @@ def asked(rows: Sequence[DecisionRow], kind: str) -> int:
     return sum(json.loads(row.calls).get(kind, 0) for row in rows)
 
 
+async def test_a_start_that_failed_makes_the_next_floor_open_earlier() -> None:
+    ticking = Ticking()
+    ticking.world.fleet.load_delay_s = lambda _name: 1e6
+    await ticking.pin(1)
+    for _ in range(70):
+        await ticking.tick()
+    memory = await ticking.scaler.memory("iris")
+    assert memory is not None
+    assert len(memory.state.failed_s) == 1
+    assert memory.state.failed_s[0] >= 900.0
+
+
 async def test_the_starts_of_a_new_version_are_learned_apart() -> None:
     ticking = Ticking()
     await ticking.pin(1)
