@@ -2,13 +2,29 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from scaler.config import RolloutText
 from scaler.errors import BadSetting
 from scaler.model import Latency, Phase, Replica, Stats
-from scaler.rollout import Rollout, Version, View, advance, conditions, progress, read, retried, templates, undone
+from scaler.observe import CLOCKS_APART_S
+from scaler.rollout import (
+    KEPT_VERSIONS,
+    WAITS_LONG_S,
+    Rollout,
+    Version,
+    View,
+    advance,
+    conditions,
+    progress,
+    read,
+    retried,
+    templates,
+    undone,
+    version_of,
+)
 from scaler.template import Template
 from tests.builders import NOW, replica, stats
 from tests.scaler.ticking import TEMPLATE
@@ -268,3 +284,102 @@ def test_a_rollout_that_waits_for_long_says_what_for() -> None:
     waits = rolling(ready_since=None)
     assert [c.name for c in conditions(waits, ["t0", "t1"], NOW + 1e6)] == ["rollout_waits"]
     assert conditions(waits, ["t0", "t1"], NOW) == []
+
+
+# ---------------------------------------------------------------- faults that no test saw
+
+
+def test_a_row_is_read_as_it_was_packed_and_a_version_is_what_its_template_says() -> None:
+    assert read(msgspec.msgpack.encode(RUNNING)) == RUNNING
+    template = with_secret("inference:1", "A, value: plain")
+    made = version_of(template, NOW)
+    assert (made.hash, made.image, made.at, made.body) == (template.hash, template.image, NOW, template.bare())
+
+
+def test_times_a_little_ahead_are_another_clock_and_stay() -> None:
+    for ahead_s in (CLOCKS_APART_S, CLOCKS_APART_S + 1):
+        before = rolling(since=NOW - 900, ready_since=NOW + ahead_s)
+        after = advance(before, NEW, view(old("a"), replica("n")), TERMS)
+        assert after.ready_since == (NOW + ahead_s if ahead_s == CLOCKS_APART_S else NOW)
+        assert after.since == NOW - 900
+    begun = advance(rolling(since=NOW + 36_000), NEW, view(old("a")), TERMS)
+    assert (begun.since, begun.ready_since) == (NOW, None)
+
+
+def test_a_version_that_comes_again_stands_once_among_the_versions_and_says_why() -> None:
+    third = Version(hash="t2", image="m:3", at=NOW)
+    there = advance(rolling(), third, view(old("a")), TERMS)
+    assert there.because == "the template changed"
+    again = advance(there, NEW, view(old("a")), TERMS)
+    assert [v.hash for v in again.versions] == ["t0", "t2", "t1"]
+    assert advance(again, OLD, view(old("a")), TERMS).because == "the template file names this version again"
+
+
+def test_the_newest_versions_are_kept_and_the_good_one_however_old() -> None:
+    now = RUNNING
+    for i in range(KEPT_VERSIONS + 3):
+        now = advance(now, Version(hash=f"v{i}", image="m", at=NOW), view(old("a")), TERMS)
+    names = [v.hash for v in now.versions]
+    assert names == ["t0", *(f"v{i}" for i in range(3, KEPT_VERSIONS + 3))]
+
+
+def test_a_replica_that_only_starts_proves_nothing_and_one_that_is_gone_ends_the_gate() -> None:
+    starting = advance(rolling(), NEW, view(old("a"), replica("n", Phase.STARTING)), TERMS)
+    assert starting.ready_since is None
+    at_gate = advance(rolling(failed=1), NEW, view(old("a"), replica("n"), said=(stats("a"), stats("n"))), TERMS)
+    assert (at_gate.ready_since, at_gate.failed, list(at_gate.before)) == (NOW, 0, ["a"])
+    assert advance(at_gate, NEW, view(old("a"), at=NOW + 15), TERMS).ready_since is None
+
+
+def test_only_ready_old_replicas_that_answer_are_measured_against() -> None:
+    rows = (old("a"), old("b"), old("c", phase=Phase.DRAINING), replica("n"))
+    gate = advance(rolling(), NEW, view(*rows, said=(stats("a"), stats("c"), stats("n"))), TERMS)
+    assert list(gate.before) == ["a"]
+
+
+def test_exactly_enough_requests_are_enough_failed_ones_included() -> None:
+    assert compared({"completed_total": 19, "failed_total": 1}, {}, min_requests=20, error_margin=0.5).proven
+    assert compared({"completed_total": 10, "failed_total": 10}, {}, min_requests=20).phase == "returning"
+    assert compared({"completed_total": 0, "failed_total": 1}, {}, min_requests=0).phase == "returning"
+    assert compared({"completed_total": 0, "failed_total": 0}, {}, min_requests=0).phase == "rolling"
+
+
+def test_who_is_worse_by_exactly_the_margin_is_not_worse() -> None:
+    assert compared({"completed_total": 75, "failed_total": 25}, {}, error_margin=0.25).phase == "rolling"
+    slow, quick = Latency(0.1, 0.5, 1.0), Latency(0.1, 0.25, 1.0)
+    assert compared({"latency_s": slow}, {"latency_s": quick}, latency_ratio=2.0).phase == "rolling"
+
+
+def test_an_old_version_without_requests_has_no_failures_to_excuse_others() -> None:
+    told = compared({"completed_total": 80, "failed_total": 20}, {"completed_total": 100})
+    assert told.versions[-1].ended == "20% of its requests failed, of the old version's 0%"
+    one = compared({"completed_total": 50, "failed_total": 50}, {"completed_total": 101, "failed_total": 1})
+    assert one.phase == "rolling"
+    shown = compared({"completed_total": 30, "failed_total": 70}, {"completed_total": 160, "failed_total": 40})
+    assert shown.versions[-1].ended == "70% of its requests failed, of the old version's 40%"
+
+
+def test_what_is_taken_back_is_proven_and_what_is_tried_again_is_not() -> None:
+    back = undone(rolling(), NOW, by="anna", reason="")
+    assert back.proven is True
+    assert retried(back, NOW, by="anna").proven is False
+
+
+def test_an_undo_takes_the_last_of_the_versions_that_ran_well() -> None:
+    versions = (
+        Version(hash="a", image="m", at=1.0, good_at=5.0),
+        Version(hash="b", image="m", at=2.0, good_at=9.0),
+        Version(hash="c", image="m", at=3.0, good_at=20.0),
+    )
+    done = replace(RUNNING, configured="c", target="c", good="c", versions=versions)
+    assert undone(done, NOW, by="anna", reason="").target == "b"
+
+
+def test_a_rollout_waits_long_from_then_on() -> None:
+    waits = rolling(ready_since=None)
+    assert [c.name for c in conditions(waits, ["t0", "t1"], waits.since + WAITS_LONG_S)] == ["rollout_waits"]
+
+
+def test_how_many_are_left_counts_the_others() -> None:
+    rows = [old("a"), old("b"), replica("n")]
+    assert progress(rolling(phase="returning"), rows) == "2 replicas of the other version are still to go"
