@@ -347,3 +347,30 @@ def test_starts_of_no_version_known_are_those_of_this_one() -> None:
     assert (named.starts_s, named.template) == ((5.0, 7.0, 9.0), "t1")
     _, silent = decide(policy(), named, seen(30.0, cold_starts_s=(4.0,)))
     assert (silent.starts_s, silent.template) == ((5.0, 7.0, 9.0, 4.0), "t1")
+
+
+# -- faults that no test saw
+
+
+def test_a_window_of_a_second_tells_a_rate() -> None:
+    watch = Watch(policy(target={"requests_per_second": 10}), ready=1)
+    assert watch.tick(window_s=1.0, arrivals=20.0).desired == 2
+
+
+def test_one_signal_that_is_not_known_among_others_is_enough_to_stay_and_is_said_first() -> None:
+    rules = policy(signals=[{"name": "jobs", "storage_queue": "jobs", "per_replica": 10}])
+    told = Watch(rules, ready=3).tick(in_flight=4.0, signals={"jobs": None})
+    assert [s.name for s in told.steps] == ["jobs", "concurrency", "blind"]
+    assert told.desired == 3
+
+
+def test_a_window_of_no_time_teaches_no_service_time() -> None:
+    _, state = decide(policy(), State(service_s=2.0), seen(0.0, window_s=0.0, in_flight=1.0, completed=1.0))
+    assert state.service_s == 2.0
+
+
+def test_what_drains_is_billed_beside_what_is_asked_for() -> None:
+    rules = policy(budget={"replica_hour": 1.0, "monthly": 1000.0})
+    _, state = decide(rules, State(), seen(0.0, in_flight=12.0, draining=2))
+    assert state.spend is not None
+    assert state.spend.billed == 5

@@ -36,3 +36,18 @@ def test_spares_are_asked_for_only_where_there_is_work_and_they_are_wanted() -> 
 def test_little_work_may_need_a_spare_and_nothing_carried_needs_none() -> None:
     assert spares(0.5, 1, 10) == 1
     assert spares(4.0, 0.0, 10) == 0
+
+
+def test_spares_count_what_waits_and_begin_with_one() -> None:
+    assert Watch(policy(spares=True), ready=4).tick(in_flight=4.0, queued=12.0).desired == 6
+    assert Watch(policy(spares=True, target={"concurrency": 1}), ready=1).tick(in_flight=0.5).desired == 2
+
+
+def test_there_are_no_spares_where_nothing_says_what_one_carries_at_once_or_where_the_forecast_speaks() -> None:
+    by_rate = policy(spares=True, target={"requests_per_second": 10})
+    assert [s.name for s in Watch(by_rate, ready=2).tick(arrivals=300.0).steps] == ["requests_per_second"]
+    foresighted = Watch(policy(spares=True, forecast=True), ready=4)
+    for _ in range(3):
+        told = foresighted.tick(in_flight=16.0, arrivals=240.0, completed=240.0)
+    assert "spares" not in [s.name for s in told.steps]
+    assert "forecast" in [s.name for s in told.steps]
