@@ -13,6 +13,9 @@ from typing import Literal
 
 from msgspec import Struct
 
+from scaler.conditions import condition
+from scaler.model import Condition
+
 Kind = Literal["create", "delete"]
 MINUTE_S = 60.0
 LIMITS = ((300.0, 100), (3600.0, 300))  # (span in seconds, as many)
@@ -60,3 +63,8 @@ def remembered(before: Sequence[Asked], asked: Mapping[tuple[Kind, str], int], n
     for (kind, region), count in asked.items():
         total[minute, region, kind] += count
     return tuple(Asked(minute, region, kind, count) for (minute, region, kind), count in sorted(total.items()) if count)
+
+
+def conditions(allowance: Allowance, regions: Iterable[str], now: float) -> list[Condition]:
+    """The regions that take no more for now."""
+    return [condition("rate_budget", now, about=r) for r in regions if not allowance.left("create", r)]

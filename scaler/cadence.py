@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+
+from scaler.conditions import happened
+from scaler.model import Condition
 
 HOUR_S = 3600
 MISSED_PERIODS = 4  # a tick late by less may be a slow start of the app, or a deployment
@@ -41,3 +45,11 @@ def _values(field: str) -> list[int]:
 def limit_s(period: float | None) -> float:
     """So long may a service go without a tick before that is called a fault."""
     return FALLBACK_S if period is None else max(LEAST_S, MISSED_PERIODS * period)
+
+
+def conditions(service: str, period: float | None, last_at: float | None, now: float) -> Iterator[Condition]:
+    """What happened before a tick ``now``: too long, nothing. ``last_at`` is when the last one began; None: never."""
+    gap_s = 0.0 if last_at is None else now - last_at
+    if period is not None and gap_s > limit_s(period):
+        said = f"there was none for {gap_s:.0f} s, and one is due every {period:.0f} s"
+        yield happened("missed_ticks", now, about=service, said=said)

@@ -11,10 +11,8 @@ from contextlib import contextmanager
 from msgspec import Struct
 from msgspec.structs import replace
 
-from scaler import measure, observe, plan, quota, rollout, starts
+from scaler import allowance, cadence, measure, observe, plan, quota, rollout, starts
 from scaler.allowance import Allowance, Asked, Kind, remembered
-from scaler.cadence import limit_s
-from scaler.conditions import condition, happened
 from scaler.decide import State, decide, initial_state
 from scaler.durations import Durations, learned
 from scaler.errors import Conflict, Unavailable
@@ -203,8 +201,8 @@ class ServiceTick:
             ),
             *(rollout.conditions(rolled, self.templates, self.now) if rolled is not None else ()),
             *starts.advice(started, self.now),
-            *self._short(shared.allowance),
-            *self._missed(),
+            *allowance.conditions(shared.allowance, self.managed.service.regions, self.now),
+            *cadence.conditions(self.managed.name, self.world.period_s, memory.at if memory else None, self.now),
             *plan.cut_off(planned, self.now),
         )
         after = Memory(
@@ -325,20 +323,6 @@ class ServiceTick:
         for (kind, region), count in asked.items():
             allowance.take(kind, region, count)
         return remembered(self.memory.asked if self.memory else (), asked, self.now)
-
-    def _short(self, allowance: Allowance) -> list[Condition]:
-        """The regions that take no more for now."""
-        regions = [r for r in self.managed.service.regions if not allowance.left("create", r)]
-        return [condition("rate_budget", self.now, about=region) for region in regions]
-
-    def _missed(self) -> list[Condition]:
-        """What happened before this tick: too long, nothing."""
-        period, before = self.world.period_s, self.memory
-        gap_s = self.now - before.at if before else 0.0
-        if period is None or gap_s <= limit_s(period):
-            return []
-        said = f"there was none for {gap_s:.0f} s, and one is due every {period:.0f} s"
-        return [happened("missed_ticks", self.now, about=self.managed.name, said=said)]
 
     def _started(self, fleet: observe.Fleet, seen: observe.Seen) -> list[Start]:
         ready = [r for r in fleet.replicas if r.ready_at == self.now]
