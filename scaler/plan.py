@@ -42,6 +42,7 @@ class Rules(Struct, frozen=True, kw_only=True):
     unhealthy_after_s: float
     proven: bool = True
     fallback: str | None = None
+    waiting: frozenset[str] = frozenset()  # regions where nothing is created now
     left: Mapping[
         tuple[Kind, str], int
     ] = {}  # ("create", region): so many more are taken now; absent: no limit is near
@@ -70,7 +71,7 @@ def plan(
     """The steps from what is to what should be. ``version`` is the endpoint list's if its set changes with this save;
     ``mint`` gives a new name each time it is called. Planning again on the outcome gives nothing new to create."""
     rows = {r.name: _leaving(r, version, sight.planned_at) for r in replicas}
-    removed: list[Replica] = []
+    removed = [rows.pop(r.name) for r in replicas if _is_barred(r, rules)]
     rolling = any(_is_old(r, rules) for r in rows.values() if r.phase in ACTIVE)
     still_to_go = 0
     for replica in _surplus(desired, list(rows.values()), sight, rules, rolling=rolling):
@@ -105,6 +106,12 @@ def _leaving(replica: Replica, version: int, at: float) -> Replica:
     """A row that was found to drain, rather than told to, leaves the endpoint list with this save."""
     found = replica.phase is Phase.DRAINING and replica.drain_version is None
     return replace(replica, drain_version=version, phase_at=at) if found else replica
+
+
+def _is_barred(replica: Replica, rules: Rules) -> bool:
+    """An intent that nobody may act on now: another region, or the last good version, takes its place."""
+    barred = replica.region in rules.waiting or replica.template not in rules.makeable
+    return replica.phase is Phase.INTENDED and barred
 
 
 def _has_served(replica: Replica) -> bool:

@@ -35,7 +35,8 @@ def rules(
     """``rolled`` says which of the ``templates``, by version, should run; None: no template is configured."""
     left = allowed.room.left({*service.regions, *(r.region for r in replicas)}, replicas)
     backoff, at = allowed.backoff, allowed.at
-    free = (r for r in service.regions if not waits(backoff, r, at) and left["create", r] > 0)
+    waiting = frozenset(key for key in backoff if waits(backoff, key, at))
+    free = (r for r in service.regions if r not in waiting and left["create", r] > 0)
     return Rules(
         max=service.replicas.max,
         surge=service.rollout.surge,
@@ -44,6 +45,7 @@ def rules(
         proven=rolled is None or rolled.proven or rolled.phase != "rolling",
         fallback=rolled.good if rolled and rolled.good in templates else None,
         region=next(free, None),
+        waiting=waiting,
         left=left,
         drain_deadline_s=drain_deadline_s(allowed.durations, service.scale_in.drain_deadline_s),
         idle_s=service.scale_in.idle_s,

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from scaler.errors import Conflict, OutOfCapacity, Refused, Unavailable
-from scaler.model import Phase
+from scaler.model import Phase, Replica
 from scaler.ports import Changes, DecisionRow
 from scaler.rollout import Rollout, read, undone
 from scaler.tick.service import SIGHT_S
@@ -571,6 +571,24 @@ async def test_creations_stop_at_what_azure_takes_and_go_on_in_the_next_region()
     for _ in range(30):
         await ticking.tick(15)
     assert len(ticking.world.fleet.held) == 200
+
+
+async def test_an_intent_left_over_in_a_region_that_waits_moves_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticking = Ticking()
+    await ticking.pin(2)
+    throttled = OutOfCapacity("throttled", code="HTTP 429", retry_after_s=600.0)
+    ticking.world.faults.add("create", throttled, times=1)
+    move = ticking.world.store.move
+
+    async def loses_the_second(service: str, row: Replica) -> Replica:
+        if row.name == "iris-0002":
+            raise Unavailable("no answer")
+        return await move(service, row)
+
+    monkeypatch.setattr(ticking.world.store, "move", loses_the_second)
+    for _ in range(6):
+        await ticking.tick()
+    assert [held.region for held in ticking.world.fleet.held.values()] == ["northeurope"] * 2
 
 
 async def test_a_delete_that_azure_throttles_waits_as_long_as_it_says() -> None:

@@ -69,6 +69,9 @@ class Checks:
         if kind == "create":
             service = _service_of(about)
             self._sent[about] = Sent(self._timeline.now, record.most[service], record.saved_at[service])
+            row = self._row(service, about)
+            if row is not None and (early := self.patience.breaks_for(row, record, self._timeline.now)):
+                self.violated("Retry-After is honoured", early)
         if kind == "delete" and (early := self.patience.breaks_again(about, record, self._timeline.now)):
             self.violated("Retry-After is honoured", early)
 
