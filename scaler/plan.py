@@ -271,7 +271,7 @@ def _drained(replica: Replica, sight: Sight, rules: Rules) -> Replica:
         replica = replace(replica, idle_since=sight.planned_at, idle_arrivals=stats.arrivals_total)  # type: ignore[union-attr]
     elif stats is not None and not quiet:
         replica = replace(replica, idle_since=None, idle_arrivals=None)
-    if replica.idle_since is not None and sight.at - replica.idle_since >= rules.idle_s:
+    if quiet and replica.idle_since is not None and sight.at - replica.idle_since >= rules.idle_s:
         return _to(replica, Phase.DELETING, sight.planned_at, "drained")
     if sight.at - since >= rules.drain_deadline_s:
         return _to(replica, Phase.DELETING, sight.planned_at, f"{DEADLINE_PASSED} of {rules.drain_deadline_s:.0f} s")

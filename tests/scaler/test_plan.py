@@ -131,6 +131,11 @@ def test_a_drained_replica_is_deleted_after_it_was_idle_for_a_while() -> None:
     assert drained(idle, arrivals_total=9).phase is P.DELETING
 
 
+def test_who_gives_no_answer_is_not_known_to_be_idle_still() -> None:
+    idle = replica("a", P.DRAINING, phase_at=NOW - 20, idle_since=NOW - 5, idle_arrivals=9)
+    assert phases(planned(0, idle, view=sight())) == {"a": "draining"}
+
+
 def test_an_arrival_while_draining_starts_the_wait_again() -> None:
     idle = replica("a", P.DRAINING, phase_at=NOW - 20, idle_since=NOW - 5, idle_arrivals=9)
     after = drained(idle, arrivals_total=10)
