@@ -68,6 +68,11 @@ def retry_at(now: float, wait_s: float) -> float:
     return now + min(wait_s, RETRY_LONGEST_S)
 
 
+def latest_retry_at(now: float) -> float:
+    """A wait beyond this was reckoned by a clock that was ahead."""
+    return now + RETRY_LONGEST_S + CLOCKS_APART_S
+
+
 def in_time(replica: Replica, now: float) -> Replica:
     """The row as if no clock had ever been ahead of ours: a time to come would hold its deadlines back for as long."""
     row = replica
@@ -84,7 +89,7 @@ def in_time(replica: Replica, now: float) -> Replica:
             drain_since=None if row.drain_since is None else min(row.drain_since, now),
             idle_since=None if row.idle_since is None else min(row.idle_since, now),
         )
-    if row.retry_at is not None and (is_ahead or row.retry_at > now + RETRY_LONGEST_S):
+    if row.retry_at is not None and (is_ahead or row.retry_at > latest_retry_at(now)):
         row = replace(row, retry_at=None)  # reckoned by that clock: better asked once too often than an hour too late
     return row
 

@@ -20,7 +20,7 @@ from scaler.config import Config
 from scaler.errors import Unavailable
 from scaler.memory import Memory
 from scaler.model import Group
-from scaler.observe import CLOCKS_APART_S, RETRY_LONGEST_S, retry_at
+from scaler.observe import latest_retry_at, retry_at
 from scaler.tick.looking import Listing, Shared
 from scaler.tick.managed import Managed, World, no_longer
 from scaler.tick.recalled import recalled
@@ -116,9 +116,8 @@ class Scaler:
 
     async def _listing(self, passes: Sequence[ServiceTick], list_at: float, now: float) -> Listing:
         """Our own groups, unless Azure does not say; it is not asked before ``list_at``, or as services remember."""
-        latest = now + RETRY_LONGEST_S + CLOCKS_APART_S  # a wait beyond was reckoned by a clock that was ahead
         asked = (list_at, *(one.memory.list_at for one in passes if one.memory))
-        if (again_at := max((at for at in asked if at <= latest), default=0.0)) > now:
+        if (again_at := max((at for at in asked if at <= latest_retry_at(now)), default=0.0)) > now:
             return Listing(groups=None, again_at=again_at)
         try:
             return Listing(groups=await self._list(passes))
