@@ -68,7 +68,7 @@ class Scaler:
                 log.warning("services that are no longer configured were not looked for", extra={"error": str(error)})
         left -= set(self.managed)
         removed = [no_longer(name) for name in sorted(left)]
-        reports = (await self._pass(removed, now, cause, listing.again_at))[0] if removed else []
+        reports = (await self._pass(removed, now, cause, listing))[0] if removed else []
         busy = any(r.actions or r.left or r.outcome != "saved" for r in reports)  # a row may outlive its group
         if busy:
             self._swept_at = None
@@ -81,13 +81,13 @@ class Scaler:
         return await recalled(self.store, await self.store.load(service))
 
     async def _pass(
-        self, managed: Sequence[Managed], now: float, cause: str, list_at: float = 0.0
+        self, managed: Sequence[Managed], now: float, cause: str, listing: Listing | None = None
     ) -> tuple[list[TickReport], Listing]:
         """Services whose rows are there do not wait for long for those that are slow to load: these follow, with a list
-        of their own, for it has to be younger than every row. Gives the reports, and the newest list."""
+        of their own, for it has to be younger than every row. Gives the reports, and the newest list; ``listing`` is
+        the one before."""
         passes = [ServiceTick(m, self.world, now, cause, self._owed[m.name]) for m in managed]
         gate, began, allowance = asyncio.Semaphore(SERVICES_AT_ONCE), self.world.stopwatch(), Allowance(now)
-        listing = Listing(groups=None, again_at=list_at)
 
         async def finish(one: ServiceTick, load: asyncio.Future[None], shared: Shared) -> TickReport:
             await load  # it is done, and raises here what it raised
@@ -102,21 +102,29 @@ class Scaler:
         loads = {one: asyncio.ensure_future(_load(one, gate)) for one in passes}
         finishes: list[asyncio.Future[TickReport]] = []
         waiting = set(loads.values())
-        while waiting:
-            done, waiting = await asyncio.wait(waiting, timeout=TOGETHER_S)
-            # Those whose last tick is longest ago come first, so that a lack of time meets each in turn.
-            there = sorted((one for one, load in loads.items() if load in done), key=_last_at)
-            if there:
-                allowance.know(a for one in there if one.memory for a in one.memory.asked)
-                listing = await self._listing(there, listing.again_at, now)
-                shared = Shared(self.world, listing, allowance)
-                finishes += [asyncio.ensure_future(finish(one, loads[one], shared)) for one in there]
-        reports = {r.service: r for r in await _every(finishes)}
+        try:
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, timeout=TOGETHER_S)
+                # Those whose last tick is longest ago come first, so that a lack of time meets each in turn.
+                there = sorted((one for one, load in loads.items() if load in done), key=_last_at)
+                if there:
+                    allowance.know(a for one in there if one.memory for a in one.memory.asked)
+                    listing = await self._listing(there, listing, now)
+                    shared = Shared(self.world, listing, allowance)
+                    finishes += [asyncio.ensure_future(finish(one, loads[one], shared)) for one in there]
+            reports = {r.service: r for r in await _every(finishes)}
+        finally:  # a tick that is given up leaves nothing under way
+            for task in (*loads.values(), *finishes):
+                task.cancel()
+        assert listing is not None
         return [reports[one.managed.name] for one in passes], listing
 
-    async def _listing(self, passes: Sequence[ServiceTick], list_at: float, now: float) -> Listing:
-        """Our own groups, unless Azure does not say; it is not asked before ``list_at``, or as services remember."""
-        asked = (list_at, *(one.memory.list_at for one in passes if one.memory))
+    async def _listing(self, passes: Sequence[ServiceTick], before: Listing | None, now: float) -> Listing:
+        """Our own groups, unless Azure does not say; it is not asked before it allows that, and only once in a tick in
+        which it does not say: whoever is late would wait for it twice."""
+        if before is not None and before.groups is None:
+            return before
+        asked = (one.memory.list_at for one in passes if one.memory)
         if (again_at := max((at for at in asked if at <= latest_retry_at(now)), default=0.0)) > now:
             return Listing(groups=None, again_at=again_at)
         try:

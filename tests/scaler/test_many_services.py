@@ -1,12 +1,13 @@
 """One pass over several services: what they share, who waits for whom, and those that are no longer configured."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from scaler.errors import Unavailable
-from scaler.model import Phase, Pin
-from scaler.ports import DecisionRow, Stored
+from scaler.model import Group, Phase, Pin
+from scaler.ports import DecisionRow, GroupRequest, Stored
 from tests.scaler.ticking import SERVICE, Ticking
 
 pytestmark = pytest.mark.anyio
@@ -33,6 +34,47 @@ async def test_a_row_that_is_slow_to_load_holds_up_no_other_service(monkeypatch:
     monkeypatch.setattr(store, "record", recorded)
     reports = await ticking.scaler.tick(ticking.world.clock(), cause="timer")
     assert [(r.service, r.outcome) for r in reports] == [("iris", "saved"), ("digits", "saved")]
+
+
+async def test_who_is_late_does_not_wait_once_more_for_a_list_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scaler.tick.scaler.TOGETHER_S", 0.001)
+    ticking, is_asked = Ticking(services=TWO), asyncio.Event()
+    store = ticking.world.store
+    load, lists = store.load, []
+
+    async def slow(service: str) -> Stored:
+        if service == "iris":
+            await asyncio.wait_for(is_asked.wait(), 10)
+        return await load(service)
+
+    async def fails() -> Sequence[Group]:
+        lists.append(ticking.world.clock.advance(25))
+        is_asked.set()
+        raise Unavailable("no answer within 25 s")
+
+    monkeypatch.setattr(store, "load", slow)
+    monkeypatch.setattr(ticking.world.fleet, "list", fails)
+    reports = await ticking.scaler.tick(ticking.world.clock(), cause="timer")
+    assert [(r.service, r.outcome) for r in reports] == [("iris", "saved"), ("digits", "saved")]
+    assert len(lists) == 1
+
+
+async def test_a_tick_that_is_cancelled_leaves_nothing_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticking, is_asked = Ticking(), asyncio.Event()
+    await ticking.pin(1)
+
+    async def hangs(_: GroupRequest) -> None:
+        is_asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(ticking.world.fleet, "create", hangs)
+    others = asyncio.all_tasks()
+    tick = asyncio.ensure_future(ticking.tick())
+    await is_asked.wait()
+    under_way = asyncio.all_tasks() - others
+    tick.cancel()
+    await asyncio.wait(under_way, timeout=10)
+    assert asyncio.all_tasks() == others
 
 
 async def test_a_fault_in_one_service_leaves_the_others_their_tick(monkeypatch: pytest.MonkeyPatch) -> None:

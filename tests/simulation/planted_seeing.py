@@ -109,8 +109,8 @@ def failed_list_is_empty() -> Patch:
     """A list that failed is read as one without groups."""
 
     def wrong(right: Any) -> Any:
-        async def listing(self: Scaler, passes: Sequence[ServiceTick], list_at: float, now: float) -> Listing:
-            found: Listing = await right(self, passes, list_at, now)
+        async def listing(self: Scaler, passes: Sequence[ServiceTick], before: Listing | None, now: float) -> Listing:
+            found: Listing = await right(self, passes, before, now)
             return found if found.groups is not None else Listing(groups=())
 
         return listing
