@@ -133,6 +133,9 @@ def next_backoff(before: Mapping[str, Backoff], fleet: observe.Fleet, now: float
         asked = after.pop(key)
         if asked.retry_at > now:
             after[key] = replace(asked, until=asked.retry_at, failures=0)
+    for replica in fleet.replicas:
+        if replica.phase is Phase.CREATING and replica.retry_at is not None and now < replica.retry_at:
+            after[replica.region] = _asked_for(after.get(replica.region), replica.retry_at, replica.because)
     for replica in fleet.failures:
         if replica.ready_at is not None:
             continue  # it served once: neither its template nor its region is to blame
@@ -148,6 +151,12 @@ def next_backoff(before: Mapping[str, Backoff], fleet: observe.Fleet, now: float
             retry_at=retry_at,
         )
     return after
+
+
+def _asked_for(before: Backoff | None, until: float, because: str) -> Backoff:
+    """The wait for a region that asked for one, whatever becomes of the replica: nobody knows whether it will be."""
+    wait = before or Backoff(until=until, failures=0, because=because, code="InternalServerError")
+    return replace(wait, until=max(wait.until, until), retry_at=max(wait.retry_at, until))
 
 
 def _blamed(replica: Replica) -> str:

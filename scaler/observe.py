@@ -165,13 +165,18 @@ def _step(replica: Replica, seen: Seen, limits: Limits) -> Replica | None:
         if seen.details[replica.name] is None:
             return None
         if replica.phase is Phase.CREATING:
-            replica = replace(replica, phase=Phase.STARTING, phase_at=seen.at)
+            replica = _exists(replica, seen.at)
     if group is not None and replica.phase in (Phase.INTENDED, Phase.CREATING):
-        replica = replace(replica, phase=Phase.STARTING, phase_at=seen.at)
+        replica = _exists(replica, seen.at)
     if group is not None and group.address and group.address != replica.address:
         replica = replace(replica, address=group.address)
     unseen = replica.phase in (Phase.INTENDED, Phase.CREATING, Phase.DELETING) or replica.name in seen.unasked
     return replica if unseen else _asked(replica, group, seen, limits)
+
+
+def _exists(replica: Replica, at: float) -> Replica:
+    """What Azure asked to be waited for was about its creation."""
+    return replace(replica, phase=Phase.STARTING, phase_at=at, because="", retry_at=None)
 
 
 def _asked(replica: Replica, group: Group | None, seen: Seen, limits: Limits) -> Replica:

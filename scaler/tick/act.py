@@ -63,6 +63,7 @@ class Actor:
     def __init__(self, making: Making, world: World, now: float) -> None:
         self._making, self._world = making, world
         self._skew_s = now - world.stopwatch()
+        self._told: dict[str, Unavailable] = {}  # region → Azure's answer that it is to be waited for
 
     @property
     def _now(self) -> float:
@@ -82,13 +83,16 @@ class Actor:
                 await self._delete(replica)
 
     async def _create(self, replica: Replica) -> None:
-        """The row says ``creating`` before Azure is asked: an instance that slept since its save cannot move it."""
+        """The row says ``creating`` before Azure is asked: an instance that slept since its save cannot move it. Where
+        Azure has just asked to be waited for, it stays an intent, and gives its place up with the next tick."""
+        if replica.region in self._told:
+            raise self._told[replica.region]
         creating = replace(replica, phase=Phase.CREATING, phase_at=self._now)
         creating = await self._world.store.move(self._making.service, creating)
         try:
             await self._ask_for(creating)
-        except (OutOfCapacity, Refused) as error:
-            await self._will_not_exist(creating, error)
+        except (Unavailable, Refused) as error:
+            await self._not_taken(creating, error)
             raise
 
     async def _ask_for(self, replica: Replica) -> None:
@@ -118,14 +122,15 @@ class Actor:
                 await self._world.store.move(self._making.service, later)
             raise
 
-    async def _will_not_exist(self, creating: Replica, error: OutOfCapacity | Refused) -> None:
-        """The row says why, and is given up by the next tick, which reports it. Until then it is ``creating``: a row
-        that were ``deleting`` already could not be told from one that was reported."""
-        wait_s = error.retry_after_s if isinstance(error, OutOfCapacity) else None
-        ended = replace(
-            creating,
-            failure=error.code,
-            because=str(error),
-            retry_at=None if wait_s is None else retry_at(self._now, wait_s),
-        )
-        await self._world.store.move(self._making.service, ended)
+    async def _not_taken(self, creating: Replica, error: Unavailable | Refused) -> None:
+        """The row says how long Azure asked to be waited for, and why it will not be: the next tick then gives it up,
+        and reports it. Until then it is ``creating``: a row that were ``deleting`` already could not be told from one
+        that was reported."""
+        row = creating
+        if isinstance(error, Unavailable) and error.retry_after_s is not None:
+            self._told[creating.region] = error
+            row = replace(row, retry_at=retry_at(self._now, error.retry_after_s), because=str(error))
+        if isinstance(error, OutOfCapacity | Refused):
+            row = replace(row, failure=error.code, because=str(error))
+        if row != creating:
+            await self._world.store.move(self._making.service, row)

@@ -13,6 +13,7 @@ from scaler.errors import Conflict, OutOfCapacity, Refused, Unavailable
 from scaler.model import Phase, Replica
 from scaler.ports import Changes, DecisionRow
 from scaler.rollout import Rollout, read, undone
+from scaler.tick.act import ACTIONS_AT_ONCE
 from scaler.tick.service import SIGHT_S
 from tests.builders import front
 from tests.scaler.ticking import SERVICE, TEMPLATE, Ticking
@@ -571,6 +572,28 @@ async def test_creations_stop_at_what_azure_takes_and_go_on_in_the_next_region()
     for _ in range(30):
         await ticking.tick(15)
     assert len(ticking.world.fleet.held) == 200
+
+
+async def test_a_region_that_asks_to_be_waited_for_is_asked_for_nothing_more_in_this_tick() -> None:
+    ticking = Ticking(services=f"services:\n  iris:{SERVICE.replace('max: 4', 'max: 40')}")
+    await ticking.pin(40)
+    ticking.world.faults.add("create", OutOfCapacity("429", code="HTTP 429", retry_after_s=600.0), times=1)
+    await ticking.tick()
+    assert len(ticking.world.fleet.held) < ACTIONS_AT_ONCE  # these were on their way
+    await ticking.tick()
+    assert Counter(held.region for held in ticking.world.fleet.held.values())["northeurope"] >= 40 - ACTIONS_AT_ONCE
+
+
+async def test_a_creation_that_may_come_to_be_has_its_region_waited_for_too() -> None:
+    ticking = Ticking()
+    await ticking.pin(1)
+    ticking.world.faults.add("create", Unavailable("503", retry_after_s=600.0), times=1)
+    await ticking.tick()
+    await ticking.pin(2)
+    for _ in range(20):  # the first is given up after the grace
+        await ticking.tick()
+    assert [held.region for held in ticking.world.fleet.held.values()] == ["northeurope"] * 2
+    assert "azure_fails" in await conditions_of(ticking)
 
 
 async def test_an_intent_left_over_in_a_region_that_waits_moves_on(monkeypatch: pytest.MonkeyPatch) -> None:
