@@ -177,8 +177,8 @@ def observation(
         memory=_mean([s.memory_bytes / memory_bytes for s in ready]) if memory_bytes else None,
         gpu=_mean(gpus),
         signals=dict(signals),
-        cold_starts_s=fleet.cold_starts_s,
-        cold_starts_of=fleet.cold_starts_of,
+        cold_starts_s=tuple(seen.at - r.intended_at for r in fleet.started),
+        cold_starts_of=tuple(r.template for r in fleet.started),
         failed_starts_s=tuple(
             seen.at - r.intended_at for r in fleet.failures if r.ready_at is None and r.template == template
         ),

@@ -128,8 +128,7 @@ def _with_history(state: State, change: Callable[[History], History]) -> State:
 def next_backoff(before: Mapping[str, Backoff], fleet: observe.Fleet, now: float) -> dict[str, Backoff]:
     """Which regions and templates wait. A failure to start blames the template, one to find room blames the region."""
     after = {k: b for k, b in before.items() if now - BACKOFF_LONGEST_S < b.until <= observe.latest_retry_at(now)}
-    started = [r for r in fleet.replicas if r.phase is Phase.READY and r.ready_at == now]
-    for key in {key for r in started for key in (r.region, r.template)} & after.keys():
+    for key in {key for r in fleet.started for key in (r.region, r.template)} & after.keys():
         asked = after.pop(key)
         if asked.retry_at > now:
             after[key] = replace(asked, until=asked.retry_at, failures=0)

@@ -57,8 +57,7 @@ class Fleet(Struct, frozen=True, kw_only=True):
 
     replicas: tuple[Replica, ...]
     removed: tuple[Replica, ...] = ()
-    cold_starts_s: tuple[float, ...] = ()
-    cold_starts_of: tuple[str, ...] = ()  # the version of each
+    started: tuple[Replica, ...] = ()  # ready for the first time; what was taken over started before
     failures: tuple[Replica, ...] = ()  # rows that ended with a failure code, reported once
     conditions: tuple[Condition, ...] = ()
 
@@ -126,7 +125,7 @@ def _was_refused(replica: Replica) -> bool:
 
 def look(seen: Seen, limits: Limits) -> Fleet:
     """Each row one step further, by what was seen."""
-    kept, removed, cold_starts, failures, conditions = [], [], [], [], []
+    kept, removed, started, failures, conditions = [], [], [], [], []
     for replica in seen.replicas:
         if not replica.etag:
             conditions.append(happened("unknown_group", seen.at, about=replica.name))
@@ -137,7 +136,7 @@ def look(seen: Seen, limits: Limits) -> Fleet:
                 conditions.append(_vanished(replica, seen.at))
             continue
         if after.phase is Phase.READY and replica.ready_at is None:
-            cold_starts.append((seen.at - replica.intended_at, replica.template))
+            started.append(after)
         if after.phase is Phase.DRAINING and replica.phase is not Phase.DRAINING:
             conditions.append(happened("silent", seen.at, about=after.name, said=after.because))
         if after.failure and after.phase is Phase.DELETING and replica.phase is not Phase.DELETING:
@@ -148,8 +147,7 @@ def look(seen: Seen, limits: Limits) -> Fleet:
     return Fleet(
         replicas=tuple(kept),
         removed=tuple(removed),
-        cold_starts_s=tuple(seconds for seconds, _ in cold_starts),
-        cold_starts_of=tuple(template for _, template in cold_starts),
+        started=tuple(started),
         failures=tuple(failures),
         conditions=tuple(conditions),
     )

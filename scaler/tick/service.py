@@ -325,8 +325,7 @@ class ServiceTick:
         return remembered(self.memory.asked if self.memory else (), asked, self.now)
 
     def _started(self, fleet: observe.Fleet, seen: observe.Seen) -> list[Start]:
-        ready = [r for r in fleet.replicas if r.ready_at == self.now]
-        return [starts.start_of(r, seen.details.get(r.name), seen.stats.get(r.name)) for r in ready]
+        return [starts.start_of(r, seen.details.get(r.name), seen.stats.get(r.name)) for r in fleet.started]
 
     def present(self) -> float:
         """Now; ``now`` is when the tick began."""

@@ -9,7 +9,7 @@ from scaler import memory
 from scaler.conditions import CAUSES, KINDS, blames_template, cause, condition, container_trouble, happened
 from scaler.memory import Backoff
 from scaler.model import Condition, Phase, Replica
-from scaler.observe import CLOCKS_APART_S, RETRY_LONGEST_S, Limits, look
+from scaler.observe import CLOCKS_APART_S, RETRY_LONGEST_S, Limits, adopted, look
 from tests.builders import NOW, detail, front, group, replica, seen, stats
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "conditions.md").read_text(encoding="utf-8")
@@ -148,6 +148,14 @@ def test_a_wait_that_azure_asked_for_is_ended_by_no_start_that_succeeds_meanwhil
     fleet = look(seen([replica("a", Phase.STARTING)], stats={"a": stats("a")}), LIMITS)
     assert memory.next_backoff({"westeurope": own}, fleet, NOW) == {}
     assert memory.next_backoff({"westeurope": asked}, fleet, NOW)["westeurope"].until == NOW + 120
+
+
+def test_what_is_taken_over_ends_no_wait_for_it_started_before() -> None:
+    own = Backoff(until=NOW + 600, failures=9, because="x", code="ServiceUnavailable")
+    stray = adopted(group("a"), 8000, NOW)
+    fleet = look(seen([stray], stats={"a": stats("a")}), LIMITS)
+    assert [r.phase for r in fleet.replicas] == [Phase.READY]
+    assert memory.next_backoff({"westeurope": own}, fleet, NOW) == {"westeurope": own}
 
 
 def test_a_further_failure_does_not_shorten_a_wait_that_azure_asked_for() -> None:

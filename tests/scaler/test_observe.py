@@ -24,10 +24,9 @@ def test_a_replica_that_says_ready_is_ready_and_its_cold_start_is_told_once() ->
     starting = replica("a", P.STARTING, intended_at=NOW - 72)
     fleet = look(seen([starting], answering=[stats("a")]), LIMITS)
     assert [r.phase for r in fleet.replicas] == [P.READY]
-    assert fleet.cold_starts_s == (72.0,)
-    assert fleet.cold_starts_of == ("t1",)
+    assert fleet.started == fleet.replicas
     again = look(seen(fleet.replicas, answering=[stats("a")]), LIMITS)
-    assert again.cold_starts_s == ()
+    assert again.started == ()
 
 
 def test_a_restarted_server_is_starting_again_and_is_no_second_cold_start() -> None:
@@ -35,7 +34,7 @@ def test_a_restarted_server_is_starting_again_and_is_no_second_cold_start() -> N
     assert row.phase is P.STARTING
     fleet = look(seen([row], answering=[stats("a")]), LIMITS)
     assert fleet.replicas[0].phase is P.READY
-    assert fleet.cold_starts_s == ()
+    assert fleet.started == ()
 
 
 @pytest.mark.parametrize("phase", [P.STARTING, P.READY, P.DRAINING, P.DELETING])

@@ -218,6 +218,7 @@ async def test_with_the_table_lost_the_fleet_is_taken_over_and_nothing_is_delete
     memory = await ticking.scaler.memory("iris")
     assert memory is not None
     assert memory.state.starts_s == ()
+    assert memory.starts == ()
 
 
 async def test_no_room_in_a_region_backs_off_and_takes_the_next() -> None:
