@@ -59,6 +59,7 @@ class Memory(Struct, frozen=True, kw_only=True):
     starts: tuple[Start, ...] = ()
     durations: Durations | None = None  # how long requests take at most
     list_at: float = 0.0  # no list before then, as Azure asked
+    show_at: float = 0.0  # no look at a single group before then, as Azure asked
     asked: tuple[Asked, ...] = ()
     quotas: tuple[Quota, ...] = ()  # of the regions, as last read
     outbox: tuple[Happened, ...] = ()  # events that nobody has taken yet
@@ -228,6 +229,8 @@ def _not_known(fleet: observe.Fleet, seen: observe.Seen) -> Iterator[Condition]:
         yield condition("blind", seen.at, about="Azure")
     if seen.at < seen.list_at:
         yield _throttled("the list of container groups", seen.list_at, seen.at)
+    if seen.at < seen.show_at:
+        yield _throttled("looks at single container groups", seen.show_at, seen.at)
     serving = [r for r in fleet.replicas if r.phase is Phase.READY]
     if serving and not any(r.name in seen.stats for r in serving):
         yield condition("unanswered", seen.at, about=f"{len(serving)} replicas")

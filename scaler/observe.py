@@ -50,6 +50,7 @@ class Seen(Struct, frozen=True, kw_only=True):
     front: Front | None = None
     unasked: frozenset[str] = frozenset()  # replicas whose turn did not come: not seen, which is not silent
     list_at: float = 0.0  # no list before then, as Azure asked
+    show_at: float = 0.0  # nor a look at a single group before then
 
 
 class Fleet(Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from scaler import quota
 from scaler.allowance import Allowance
 from scaler.errors import Unavailable
 from scaler.model import Group, GroupDetail, Phase, Replica, Stats
+from scaler.observe import retry_at
 from scaler.ports import Usage
 from scaler.quota import Quota
 from scaler.tick.managed import Managed, World
@@ -40,10 +41,11 @@ class Looks(Struct, frozen=True, kw_only=True):
 
 
 class Looking:
-    """Looks for one pass."""
+    """Looks for one pass that is at ``now``. Before ``show_at`` Azure is asked about no single group, as it wished."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, world: World, now: float, show_at: float = 0.0) -> None:
+        self._world, self.show_at = world, show_at
+        self._skew_s = now - world.stopwatch()
         self._scrapes = asyncio.Semaphore(SCRAPES_AT_ONCE)
         self._silent = asyncio.Semaphore(SILENT_AT_ONCE)
         self._shows = asyncio.Semaphore(SHOWS_AT_ONCE)
@@ -119,12 +121,15 @@ class Looking:
 
     async def _show(self, name: str) -> GroupDetail | object | None:
         async with self._shows:
-            if self._late() or self._shows_left <= 0:
+            present = self._world.stopwatch() + self._skew_s
+            if self._late() or self._shows_left <= 0 or present < self.show_at:
                 return _UNASKED
             self._shows_left -= 1
             try:
                 return await self._world.fleet.show(name)
-            except Unavailable:
+            except Unavailable as error:
+                if error.retry_after_s is not None:
+                    self.show_at = retry_at(self._world.stopwatch() + self._skew_s, error.retry_after_s)
                 return _UNASKED
 
     def _late(self) -> bool:
@@ -142,18 +147,15 @@ class Shared:
     """What services that are ticked together have in common: Azure's list, the looks at replicas, and what Azure still
     takes."""
 
-    def __init__(self, world: World, listing: Listing, allowance: Allowance) -> None:
-        self.looking = Looking(world)
-        self.allowance = allowance
-        self.list_at = listing.again_at
-        self._listed = listing.groups is not None
+    def __init__(self, looking: Looking, listing: Listing, allowance: Allowance) -> None:
+        self.looking, self.listing, self.allowance = looking, listing, allowance
         self._own: defaultdict[str, dict[str, Group]] = defaultdict(dict)
         for group in listing.groups or ():
             self._own[group.tags.get("service", "")][group.name] = group
 
     def own(self, service: str) -> Mapping[str, Group] | None:
         """The groups of a service; None where Azure did not say."""
-        return self._own[service] if self._listed else None
+        return self._own[service] if self.listing.groups is not None else None
 
 
 _UNASKED = object()

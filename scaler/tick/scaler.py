@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from scaler.allowance import Allowance
 from scaler.config import Config
@@ -21,7 +21,7 @@ from scaler.errors import Unavailable
 from scaler.memory import Memory
 from scaler.model import Group
 from scaler.observe import latest_retry_at, retry_at
-from scaler.tick.looking import Listing, Shared
+from scaler.tick.looking import Listing, Looking, Shared
 from scaler.tick.managed import Managed, World, no_longer
 from scaler.tick.recalled import recalled
 from scaler.tick.service import ServiceTick, TickReport
@@ -108,16 +108,25 @@ class Scaler:
                 # Those whose last tick is longest ago come first, so that a lack of time meets each in turn.
                 there = sorted((one for one, load in loads.items() if load in done), key=_last_at)
                 if there:
-                    allowance.know(a for one in there if one.memory for a in one.memory.asked)
-                    listing = await self._listing(there, listing, now)
-                    shared = Shared(self.world, listing, allowance)
+                    shared = await self._shared(there, listing, allowance, now)
+                    listing = shared.listing
                     finishes += [asyncio.ensure_future(finish(one, loads[one], shared)) for one in there]
             reports = {r.service: r for r in await _every(finishes)}
         finally:  # a tick that is given up leaves nothing under way
-            for task in (*loads.values(), *finishes):
+            under_way: Sequence[asyncio.Future[None] | asyncio.Future[TickReport]] = [*loads.values(), *finishes]
+            for task in under_way:
                 task.cancel()
         assert listing is not None
         return [reports[one.managed.name] for one in passes], listing
+
+    async def _shared(
+        self, there: Sequence[ServiceTick], before: Listing | None, allowance: Allowance, now: float
+    ) -> Shared:
+        memories = [one.memory for one in there if one.memory]
+        allowance.know(a for memory in memories for a in memory.asked)
+        listing = await self._listing(there, before, now)
+        show_at = _latest((memory.show_at for memory in memories), now)
+        return Shared(Looking(self.world, there[0].present(), show_at), listing, allowance)
 
     async def _listing(self, passes: Sequence[ServiceTick], before: Listing | None, now: float) -> Listing:
         """Our own groups, unless Azure does not say; it is not asked before it allows that, and only once in a tick in
@@ -125,7 +134,7 @@ class Scaler:
         if before is not None and before.groups is None:
             return before
         asked = (one.memory.list_at for one in passes if one.memory)
-        if (again_at := max((at for at in asked if at <= latest_retry_at(now)), default=0.0)) > now:
+        if (again_at := _latest(asked, now)) > now:
             return Listing(groups=None, again_at=again_at)
         try:
             return Listing(groups=await self._list(passes))
@@ -150,6 +159,11 @@ async def _every(finishes: Sequence[asyncio.Future[TickReport]]) -> list[TickRep
     """The reports of all. A fault in one is raised when the others are done: they are not to suffer from it."""
     await asyncio.wait(finishes)
     return [f.result() for f in finishes]
+
+
+def _latest(waits: Iterable[float], now: float) -> float:
+    """Until when Azure asked to be waited for, as services remember; not what a clock that was ahead wrote."""
+    return max((at for at in waits if at <= latest_retry_at(now)), default=0.0)
 
 
 def _last_at(one: ServiceTick) -> float:

@@ -216,7 +216,8 @@ class ServiceTick:
             shadow=shadow[1] if shadow else None,
             starts=started,
             durations=self._durations(looked),
-            list_at=shared.list_at,
+            list_at=shared.listing.again_at,
+            show_at=shared.looking.show_at,
             asked=self._asked(planned, shared.allowance),
             quotas=looked.quotas,
         )
@@ -273,7 +274,8 @@ class ServiceTick:
             details=looks.details,
             front=self.stored.front,
             unasked=looks.unasked,
-            list_at=shared.list_at,
+            list_at=shared.listing.again_at,
+            show_at=shared.looking.show_at,
         )
         return seen, signals, quotas
 

@@ -575,6 +575,20 @@ async def test_creations_stop_at_what_azure_takes_and_go_on_in_the_next_region()
     assert len(ticking.world.fleet.held) == 200
 
 
+async def test_a_look_at_a_group_that_azure_throttles_is_not_taken_again_before_it_says_so() -> None:
+    ticking = await running(1)
+    ticking.world.server("iris-0001").silent = True
+    ticking.world.faults.add("show", Unavailable("429", retry_after_s=100.0), times=1)
+    looks, said = [], []
+    for _ in range(9):
+        await ticking.tick()
+        _, calls = await ticking.last()
+        looks.append(calls.get("show", 0))
+        said.append("throttled" in await conditions_of(ticking))
+    assert looks == [1, 0, 0, 0, 0, 0, 0, 1, 1]
+    assert said == [True] * 7 + [False] * 2
+
+
 async def test_a_region_that_asks_to_be_waited_for_is_asked_for_nothing_more_in_this_tick() -> None:
     ticking = Ticking(services=f"services:\n  iris:{SERVICE.replace('max: 4', 'max: 40')}")
     await ticking.pin(40)
