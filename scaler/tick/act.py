@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -58,17 +58,11 @@ class Making(Struct, frozen=True, kw_only=True):
 
 
 class Actor:
-    """Does one action of one service's tick."""
+    """Does one action of one service's tick. ``present`` is now, not when the tick began: it may have been held up."""
 
-    def __init__(self, making: Making, world: World, now: float) -> None:
-        self._making, self._world = making, world
-        self._skew_s = now - world.stopwatch()
+    def __init__(self, making: Making, world: World, present: Callable[[], float]) -> None:
+        self._making, self._world, self._present = making, world, present
         self._told: dict[str, Unavailable] = {}  # region → Azure's answer that it is to be waited for
-
-    @property
-    def _now(self) -> float:
-        """The present, not that of the tick's beginning: a tick may have been held up on the way here."""
-        return self._world.stopwatch() + self._skew_s
 
     async def do(self, action: Action, replica: Replica) -> None:
         """Raises what the ports raise."""
@@ -87,7 +81,7 @@ class Actor:
         Azure has just asked to be waited for, it stays an intent, and gives its place up with the next tick."""
         if replica.region in self._told:
             raise self._told[replica.region]
-        creating = replace(replica, phase=Phase.CREATING, phase_at=self._now)
+        creating = replace(replica, phase=Phase.CREATING, phase_at=self._present())
         creating = await self._world.store.move(self._making.service, creating)
         try:
             await self._ask_for(creating)
@@ -104,7 +98,7 @@ class Actor:
         own = {"service": making.service, "deployment_id": world.deployment_id, "region": replica.region}
         if making.pool is None or replica.template != making.pooled:
             certify = world.certify if template.serves_tls else None
-            certificate = certify(making.service, replica.name, self._now) if certify else ""
+            certificate = certify(making.service, replica.name, self._present()) if certify else ""
             request = template.request(replica.name, token=world.replica_token, certificate=certificate, **own)
             return await world.fleet.create(request)
         try:
@@ -118,7 +112,7 @@ class Actor:
             await self._world.fleet.delete(replica.name)
         except Unavailable as error:
             if error.retry_after_s is not None:
-                later = replace(replica, retry_at=retry_at(self._now, error.retry_after_s))
+                later = replace(replica, retry_at=retry_at(self._present(), error.retry_after_s))
                 await self._world.store.move(self._making.service, later)
             raise
 
@@ -129,7 +123,7 @@ class Actor:
         row = creating
         if isinstance(error, Unavailable) and error.retry_after_s is not None:
             self._told[creating.region] = error
-            row = replace(row, retry_at=retry_at(self._now, error.retry_after_s), because=str(error))
+            row = replace(row, retry_at=retry_at(self._present(), error.retry_after_s), because=str(error))
         if isinstance(error, OutOfCapacity | Refused):
             row = replace(row, failure=error.code, because=str(error))
         if row != creating:

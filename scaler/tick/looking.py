@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -41,11 +41,10 @@ class Looks(Struct, frozen=True, kw_only=True):
 
 
 class Looking:
-    """Looks for one pass that is at ``now``. Before ``show_at`` Azure is asked about no single group, as it wished."""
+    """Looks for one pass. Azure is asked about no single group before ``show_at``, as it wished."""
 
-    def __init__(self, world: World, now: float, show_at: float = 0.0) -> None:
-        self._world, self.show_at = world, show_at
-        self._skew_s = now - world.stopwatch()
+    def __init__(self, world: World, present: Callable[[], float], show_at: float = 0.0) -> None:
+        self._world, self._present, self.show_at = world, present, show_at
         self._scrapes = asyncio.Semaphore(SCRAPES_AT_ONCE)
         self._silent = asyncio.Semaphore(SILENT_AT_ONCE)
         self._shows = asyncio.Semaphore(SHOWS_AT_ONCE)
@@ -121,15 +120,14 @@ class Looking:
 
     async def _show(self, name: str) -> GroupDetail | object | None:
         async with self._shows:
-            present = self._world.stopwatch() + self._skew_s
-            if self._late() or self._shows_left <= 0 or present < self.show_at:
+            if self._late() or self._shows_left <= 0 or self._present() < self.show_at:
                 return _UNASKED
             self._shows_left -= 1
             try:
                 return await self._world.fleet.show(name)
             except Unavailable as error:
                 if error.retry_after_s is not None:
-                    self.show_at = retry_at(self._world.stopwatch() + self._skew_s, error.retry_after_s)
+                    self.show_at = retry_at(self._present(), error.retry_after_s)
                 return _UNASKED
 
     def _late(self) -> bool:

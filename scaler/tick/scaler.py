@@ -126,7 +126,7 @@ class Scaler:
         allowance.know(a for memory in memories for a in memory.asked)
         listing = await self._listing(there, before, now)
         show_at = _latest((memory.show_at for memory in memories), now)
-        return Shared(Looking(self.world, there[0].present(), show_at), listing, allowance)
+        return Shared(Looking(self.world, there[0].present, show_at), listing, allowance)
 
     async def _listing(self, passes: Sequence[ServiceTick], before: Listing | None, now: float) -> Listing:
         """Our own groups, unless Azure does not say; it is not asked before it allows that, and only once in a tick in

@@ -155,7 +155,7 @@ class ServiceTick:
         if self.world.courier is not None:
             self.world.courier.send(self.managed.name, outcome.memory.outbox)
         with self._stretch("act"):
-            actor = Actor(self._making(backoff), self.world, self.present())
+            actor = Actor(self._making(backoff), self.world, self.present)
             acted = await act(outcome.planned.actions, self.stored.replicas, actor)
         with self._stretch("record"):
             await self._record(state, outcome, acted)
@@ -181,53 +181,47 @@ class ServiceTick:
         """What is to be done, and what is to be remembered."""
         memory, fleet, seen, rolled = self.memory, looked.fleet, looked.seen, looked.rolled
         version = self.stored.row.endpoints_version + 1 if self.stored.row else 1
-        allowed = Allowed(
-            at=self.now,
-            backoff=backoff,
-            room=quota.Room(looked.quotas, shared.allowance),
-            durations=memory.durations if memory else None,
-        )
+        allowed = self._allowed(backoff, looked, shared.allowance)
         planned = self._plan(decision.desired, looked, version, allowed)
-        started = starts.remembered(memory.starts if memory else (), self._started(fleet, seen))
-        self.told = (
-            *conditions(
-                memory.conditions if memory else (),
-                fleet,
-                backoff,
-                seen,
-                self.managed.service.regions,
-                decision,
-                looked.quotas,
-            ),
-            *(rollout.conditions(rolled, self.templates, self.now) if rolled is not None else ()),
-            *starts.advice(started, self.now),
-            *allowance.conditions(shared.allowance, self.managed.service.regions, self.now),
-            *cadence.conditions(self.managed.name, self.world.period_s, memory.at if memory else None, self.now),
-            *plan.cut_off(planned, self.now),
-        )
         after = Memory(
             at=self.now,
             state=state,
             totals=looked.measures.totals,
             observation=looked.observation,
             decision=decision,
-            conditions=self.told,
             backoff=backoff,
             shadow=shadow[1] if shadow else None,
-            starts=started,
+            starts=starts.remembered(memory.starts if memory else (), self._started(fleet, seen)),
             durations=self._durations(looked),
             list_at=shared.listing.again_at,
             show_at=shared.looking.show_at,
             asked=self._asked(planned, shared.allowance),
             quotas=looked.quotas,
         )
-        return Outcome(
-            memory=self._remembering(memory, after, rolled),
+        outcome = Outcome(
+            memory=after,
             fleet=fleet,
             planned=planned,
             version=version,
             rolled=rolled,
             shadow=shadow[0] if shadow else None,
+        )
+        self.told = self._conditions(outcome, looked, shared.allowance)
+        after = replace(after, conditions=self.told)
+        return replace(outcome, memory=self._remembering(memory, after, rolled))
+
+    def _conditions(self, outcome: Outcome, looked: Looked, room: Allowance) -> tuple[Condition, ...]:
+        """What an operator should know now."""
+        before, after, rolled = self.memory, outcome.memory, outcome.rolled
+        name, regions = self.managed.name, self.managed.service.regions
+        known = before.conditions if before else ()
+        return (
+            *conditions(known, looked.fleet, after.backoff, looked.seen, regions, after.decision, looked.quotas),
+            *(rollout.conditions(rolled, self.templates, self.now) if rolled is not None else ()),
+            *starts.advice(after.starts, self.now),
+            *allowance.conditions(room, regions, self.now),
+            *cadence.conditions(name, self.world.period_s, before.at if before else None, self.now),
+            *plan.cut_off(outcome.planned, self.now),
         )
 
     # -- observe
@@ -315,6 +309,10 @@ class ServiceTick:
             version=version,
             mint=lambda: self.world.mint(self.managed.name),
         )
+
+    def _allowed(self, backoff: Mapping[str, Backoff], looked: Looked, allowance: Allowance) -> Allowed:
+        durations, room = self.memory.durations if self.memory else None, quota.Room(looked.quotas, allowance)
+        return Allowed(at=self.now, backoff=backoff, room=room, durations=durations)
 
     def _asked(self, planned: plan.Plan, allowance: Allowance) -> tuple[Asked, ...]:
         """Take from the allowance what is planned, at once: the other services of this pass plan with what is left."""

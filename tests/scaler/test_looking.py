@@ -54,7 +54,7 @@ def listed(replicas: list[Replica]) -> Mapping[str, Group]:
 
 async def test_all_services_together_ask_no_more_than_so_many_replicas_at_once() -> None:
     world, slow = World(), Slow()
-    shared = Looking(replace(ports(world), replicas=slow), NOW)
+    shared = Looking(replace(ports(world), replicas=slow), lambda: NOW)
     services = [rows(80) for _ in range(10)]
     looks = await asyncio.gather(*(shared.at(r, listed(r), {}) for r in services))
     assert (slow.asked, slow.most) == (800, SCRAPES_AT_ONCE)
@@ -64,14 +64,14 @@ async def test_all_services_together_ask_no_more_than_so_many_replicas_at_once()
 async def test_those_that_were_silent_before_do_not_hold_up_the_others() -> None:
     world, slow = World(), Slow(silent=True)
     dead = rows(200, silent_since=NOW - 30)
-    await Looking(replace(ports(world), replicas=slow), NOW).at(dead, None, {})
+    await Looking(replace(ports(world), replicas=slow), lambda: NOW).at(dead, None, {})
     assert slow.most == SILENT_AT_ONCE
 
 
 async def test_what_is_not_asked_before_the_deadline_is_not_called_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(looking, "LOOK_LIMIT_S", -1.0)
     all_rows = rows(3)
-    looks = await Looking(ports(World()), NOW).at(all_rows, listed(all_rows), {})
+    looks = await Looking(ports(World()), lambda: NOW).at(all_rows, listed(all_rows), {})
     assert looks.unasked == {r.name for r in all_rows}
     assert (looks.stats, looks.details) == ({}, {})
     seen = observe.Seen(
@@ -87,7 +87,7 @@ async def test_a_pass_asks_azure_about_no_more_than_so_many_replicas() -> None:
     silent = rows(SHOWS_A_PASS + 50)
     for row in silent:
         world.fleet.add(row.name, tags={})
-    looks = await Looking(replace(ports(world), replicas=Slow(silent=True)), NOW).at(silent, listed(silent), {})
+    looks = await Looking(replace(ports(world), replicas=Slow(silent=True)), lambda: NOW).at(silent, listed(silent), {})
     assert len(looks.details) == SHOWS_A_PASS
 
 
@@ -96,7 +96,7 @@ async def test_a_replica_that_is_ready_for_the_first_time_is_looked_up_for_the_p
     fresh = [replica("a", Phase.STARTING), replica("b")]
     for row in fresh:
         world.fleet.add(row.name, tags={})
-    looks = await Looking(replace(ports(world), replicas=Slow()), NOW).at(fresh, listed(fresh), {})
+    looks = await Looking(replace(ports(world), replicas=Slow()), lambda: NOW).at(fresh, listed(fresh), {})
     assert set(looks.details) == {"a"}
 
 

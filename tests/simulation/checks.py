@@ -69,9 +69,7 @@ class Checks:
         if kind == "create":
             service = _service_of(about)
             self._sent[about] = Sent(self._timeline.now, record.most[service], record.saved_at[service])
-            row = self._row(service, about)
-            if row is not None and (early := self.patience.breaks_for(row, record, self._timeline.now)):
-                self.violated("Retry-After is honoured", early)
+            self._waits_for_region(self._row(service, about), record)
         if kind == "delete" and (early := self.patience.breaks_again(about, record, self._timeline.now)):
             self.violated("Retry-After is honoured", early)
 
@@ -189,12 +187,15 @@ class Checks:
             self._drains_since.pop(name, None)
         if row is not None and row.phase is Phase.DELETING and (was is None or was.phase is not Phase.DELETING):
             self._terms[name] = save.service or Service()
-        intended = was is None and row is not None and row.phase is Phase.INTENDED
-        if intended and (early := self.patience.breaks_for(row, record, self._timeline.now)):  # type: ignore[arg-type]
-            self.violated("Retry-After is honoured", early)
+        if was is None and row is not None and row.phase is Phase.INTENDED:
+            self._waits_for_region(row, record)
         self._one_way(name, was, row, save)
         if row is None:
             self._forgotten(name, record)
+
+    def _waits_for_region(self, row: Replica | None, record: TickRecord) -> None:
+        if row is not None and (early := self.patience.breaks_for(row, record, self._timeline.now)):
+            self.violated("Retry-After is honoured", early)
 
     def _one_way(self, name: str, was: Replica | None, row: Replica | None, save: Save) -> None:
         """Ways that no row may go."""
