@@ -101,6 +101,11 @@ KINDS: Mapping[str, Kind] = {
         "it carries our tags and no row knew it, so it is taken over",
         "Nothing to do: it is used where a replica is missing, and leaves where none is",
     ),
+    "place_lost": Kind(
+        "error",
+        "it is in a place that AUTOSCALER_PLACES no longer names: it is neither seen nor deleted, and billed",
+        "Name the place there again, and its region in no `regions`, until its replicas are gone",
+    ),
     # -- Azure does not let us
     "quota": Kind(
         "error",
@@ -232,6 +237,7 @@ CAUSES: Mapping[str, str] = {  # what an error code, of Azure or of our own, mea
     "LinkedAuthorizationFailed": "permission",
     "StandbyPool": "standby_pool",
     "VersionLost": "version_lost",
+    "PlaceLost": "place_lost",
     "ContainerGroupTransitioning": "azure_fails",
     "InternalServerError": "azure_fails",
 }

@@ -136,6 +136,7 @@ def _world(
         deployment_id=settings.deployment_id,
         replica_token=settings.replica_token,
         certify=authority.certify if authority else None,
+        is_listed=lambda region: region.partition("@")[2] in {"", *settings.places},
         period_s=period_s(settings.tick_schedule),
         watch=telemetry.watch if telemetry else note,
         courier=courier,

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
+from scaler.errors import Refused
 from scaler.model import Group, GroupDetail
 from scaler.ports import Fleet, GroupRequest, Usage
 
@@ -42,6 +43,8 @@ class Places:
         return next((detail for detail in shown if detail is not None), None)
 
     async def create(self, request: GroupRequest) -> None:
+        if request.place not in self._fleets:
+            raise Refused(f"there is no place {request.place!r}", code="PlaceLost")
         self._where[request.name] = request.place
         await self._fleets[request.place].create(request)
 

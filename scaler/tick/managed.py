@@ -45,6 +45,7 @@ class World(Struct, frozen=True, kw_only=True):
     deployment_id: str
     replica_token: str = ""
     certify: Callable[[str, str, float], str] | None = None  # service, replica, now → its key and certificate, as PEM
+    is_listed: Callable[[str], bool] = lambda region: True  # whether the list of groups covers this region
     period_s: float | None = None  # a tick is due so often; None: nobody knows
     watch: Callable[[Ticked], None] = note
     courier: Courier | None = None

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from scaler import allowance, cadence, measure, observe, plan, quota, rollout, starts
 from scaler.allowance import Allowance, Asked, Kind, remembered
+from scaler.conditions import condition
 from scaler.decide import State, decide, initial_state
 from scaler.durations import Durations, learned
 from scaler.errors import Conflict, Unavailable
@@ -221,6 +222,7 @@ class ServiceTick:
             *starts.advice(after.starts, self.now),
             *allowance.conditions(room, regions, self.now),
             *cadence.conditions(name, self.world.period_s, before.at if before else None, self.now),
+            *self._lost(outcome.planned),
             *plan.cut_off(outcome.planned, self.now),
         )
 
@@ -251,7 +253,8 @@ class ServiceTick:
         rows = [_addressed(observe.in_time(r, self.now), own) for r in self.stored.replicas]
         known = {r.name for r in rows}
         strays = [g for name, g in (own or {}).items() if name not in known]
-        doubtful = [r.name for r in rows if observe.may_be_gone(r, own, self.now)]
+        listed = (r for r in rows if self.world.is_listed(r.region))
+        doubtful = [r.name for r in listed if observe.may_be_gone(r, own, self.now)]
         details = await shared.looking.show([*doubtful, *(g.name for g in strays)])
         rows += [observe.adopted(g, self._port, self.now) for g in strays if details.get(g.name) is not None]
         quotas = self.memory.quotas if self.memory else ()
@@ -323,6 +326,10 @@ class ServiceTick:
         for (kind, region), count in asked.items():
             allowance.take(kind, region, count)
         return remembered(self.memory.asked if self.memory else (), asked, self.now)
+
+    def _lost(self, planned: plan.Plan) -> list[Condition]:
+        lost = [r for r in planned.replicas if not self.world.is_listed(r.region)]
+        return [condition("place_lost", self.now, about=f"{r.name} in {r.region}") for r in lost]
 
     def _started(self, fleet: observe.Fleet, seen: observe.Seen) -> list[Start]:
         return [starts.start_of(r, seen.details.get(r.name), seen.stats.get(r.name)) for r in fleet.started]

@@ -4,11 +4,14 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from msgspec.structs import replace
 
+from scaler.azure.places import Places
 from scaler.errors import Unavailable
 from scaler.model import Group, Phase, Pin
 from scaler.ports import DecisionRow, GroupRequest, Stored
 from tests.scaler.ticking import SERVICE, Ticking
+from tests.world import MemoryFleet, World
 
 pytestmark = pytest.mark.anyio
 TWO = f"services:\n  iris:{SERVICE}\n  digits:{SERVICE}"
@@ -144,3 +147,25 @@ async def test_a_wait_of_a_removed_service_counts_from_when_azure_asked_for_it(m
         await ticking.tick(1)
     (row,) = (await load("iris")).replicas
     assert row.retry_at == world.clock() + 100
+
+
+async def test_a_replica_whose_place_is_no_longer_named_keeps_its_row_and_is_told_of() -> None:
+    world = World(start_delay_s=20.0)
+    ticking, second = Ticking(world=world), MemoryFleet(world.clock)
+    placed = SERVICE.replace("westeurope, northeurope", "westeurope@second")
+    ticking.deploy(f"services:\n  iris:{placed}")
+    named = Places({"": world.fleet, "second": second})
+    ticking.scaler.world = replace(ticking.scaler.world, fleet=named)
+    await ticking.pin(1)
+    await ticking.tick()
+    await ticking.tick()
+    ticking.deploy(f"services:\n  iris:{SERVICE}")
+    unnamed = Places({"": world.fleet})
+    ticking.scaler.world = replace(ticking.scaler.world, fleet=unnamed, is_listed=lambda region: "@" not in region)
+    for _ in range(20):
+        await ticking.tick()
+    assert len(second.held) == 1
+    assert set(second.held) <= set(await ticking.phases())
+    memory = await ticking.scaler.memory("iris")
+    assert memory is not None
+    assert "place_lost" in {c.name for c in memory.conditions}
