@@ -14,7 +14,7 @@ from scaler.tick.scaler import TickReport
 from tests.simulation.azure import P99_OF_TYPICAL
 from tests.simulation.counts import Save
 from tests.simulation.patience import Patience
-from tests.simulation.record import TickRecord
+from tests.simulation.record import TickRecord, service_of
 from tests.simulation.timeline import run_now
 from tests.world import Held
 
@@ -67,7 +67,7 @@ class Checks:
     def sent(self, kind: str, about: str, record: TickRecord) -> None:
         """A call is about to leave: all that may still come between is that its instance is frozen in this moment."""
         if kind == "create":
-            service = _service_of(about)
+            service = service_of(about)
             self._sent[about] = Sent(self._timeline.now, record.most[service], record.saved_at[service])
             self._waits_for_region(self._row(service, about), record)
         if kind == "delete" and (early := self.patience.breaks_again(about, record, self._timeline.now)):
@@ -273,7 +273,3 @@ class Checks:
         low, high = self._clocks.get(name, (0.0, 0.0))
         off_s = record.off_s if record else 0.0
         return max(high, off_s) - min(low, off_s)
-
-
-def _service_of(name: str) -> str:
-    return name.rpartition("-")[0]

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from scaler.errors import Unavailable
 from scaler.model import Phase, Replica
-from tests.simulation.record import TickRecord
+from tests.simulation.record import TickRecord, service_of
 
 
 class Wait(Struct):
@@ -62,4 +62,4 @@ class Patience:
 
 
 def _region(row: Replica) -> str:
-    return f"{row.name.rpartition('-')[0]} in {row.region}"
+    return f"{service_of(row.name)} in {row.region}"

@@ -91,4 +91,9 @@ class TickRecord(Struct):
             self.loaded.discard(about)
 
 
+def service_of(about: str) -> str:
+    """Whose replica this is, or the service itself."""
+    return about.rpartition("-")[0] or about
+
+
 RECORD: ContextVar[TickRecord] = ContextVar("record")

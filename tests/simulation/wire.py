@@ -11,7 +11,7 @@ from scaler.foresight.history import Block, Span
 from scaler.model import Front as FrontRow
 from scaler.model import Group, GroupDetail, Phase, Pin, Replica, Stats
 from scaler.ports import Changes, DecisionRow, DrawnRow, GroupRequest, RolloutRow, ServiceRow, Stored, Usage, outgoing
-from tests.simulation.record import RECORD, TickRecord
+from tests.simulation.record import RECORD, TickRecord, service_of
 from tests.simulation.timeline import run_now
 from tests.simulation.weather import LIMITS_S, TABLE
 
@@ -213,4 +213,4 @@ def _service_of(kind: str, about: str) -> str:
     """Whose call it is; empty for one that all share."""
     if kind in ("list", "services", "usage"):
         return ""
-    return about.rpartition("-")[0] or about
+    return service_of(about)
