@@ -71,7 +71,7 @@ def plan(
     """The steps from what is to what should be. ``version`` is the endpoint list's if its set changes with this save;
     ``mint`` gives a new name each time it is called. Planning again on the outcome gives nothing new to create."""
     rows = {r.name: _leaving(r, version, sight.planned_at) for r in replicas}
-    removed = [rows.pop(r.name) for r in replicas if _is_barred(r, rules)]
+    removed = [rows.pop(r.name) for r in replicas if _is_barred(r, sight, rules)]
     rolling = any(_is_old(r, rules) for r in rows.values() if r.phase in ACTIVE)
     still_to_go = 0
     for replica in _surplus(desired, list(rows.values()), sight, rules, rolling=rolling):
@@ -108,9 +108,10 @@ def _leaving(replica: Replica, version: int, at: float) -> Replica:
     return replace(replica, drain_version=version, phase_at=at) if found else replica
 
 
-def _is_barred(replica: Replica, rules: Rules) -> bool:
+def _is_barred(replica: Replica, sight: Sight, rules: Rules) -> bool:
     """An intent that nobody may act on now: another region, or the last good version, takes its place."""
-    barred = replica.region in rules.waiting or replica.template not in rules.makeable
+    left_over = sight.at - replica.phase_at >= TURN_S and rules.left.get(("create", replica.region), 1) <= 0
+    barred = left_over or replica.region in rules.waiting or replica.template not in rules.makeable
     return replica.phase is Phase.INTENDED and barred
 
 

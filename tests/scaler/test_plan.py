@@ -191,13 +191,16 @@ def test_an_intent_of_a_higher_max_is_not_acted_on_while_there_is_no_room() -> N
     assert did(planned(1, dying[0], late, by=rules(max=2))) == [("Create", "late")]
 
 
-@pytest.mark.parametrize("barred", [{"waiting": frozenset({"westeurope"})}, {"makeable": {"t0": 8000}}])
+FULL = {("create", "westeurope"): 0, ("create", "northeurope"): 9}
+
+
+@pytest.mark.parametrize("barred", [{"waiting": frozenset({"westeurope"})}, {"left": FULL}, {"makeable": {"t0": 8000}}])
 def test_an_intent_that_may_not_be_acted_on_gives_its_place_up(barred: dict[str, object]) -> None:
     left_over = replica("a", P.INTENDED, phase_at=NOW - TURN_S)
     outcome = planned(1, left_over, by=rules(region="northeurope", **barred))
     assert outcome.removed == (left_over,)
     assert [(a.replica.name, a.replica.region) for a in outcome.actions] == (
-        [("new-0", "northeurope")] if "waiting" in barred else []
+        [] if "makeable" in barred else [("new-0", "northeurope")]
     )
 
 
