@@ -208,11 +208,9 @@ class ServiceTick:
             shadow=shadow[0] if shadow else None,
         )
         self.told = self._conditions(outcome, looked, shared.allowance)
-        after = replace(after, conditions=self.told)
-        return replace(outcome, memory=self._remembering(memory, after, rolled))
+        return replace(outcome, memory=self._remembering(memory, replace(after, conditions=self.told), rolled))
 
     def _conditions(self, outcome: Outcome, looked: Looked, room: Allowance) -> tuple[Condition, ...]:
-        """What an operator should know now."""
         before, after, rolled = self.memory, outcome.memory, outcome.rolled
         name, regions = self.managed.name, self.managed.service.regions
         known = before.conditions if before else ()
@@ -253,8 +251,7 @@ class ServiceTick:
         rows = [_addressed(observe.in_time(r, self.now), own) for r in self.stored.replicas]
         known = {r.name for r in rows}
         strays = [g for name, g in (own or {}).items() if name not in known]
-        listed = (r for r in rows if self.world.is_listed(r.region))
-        doubtful = [r.name for r in listed if observe.may_be_gone(r, own, self.now)]
+        doubtful = [r.name for r in rows if self.world.is_listed(r.region) and observe.may_be_gone(r, own, self.now)]
         details = await shared.looking.show([*doubtful, *(g.name for g in strays)])
         rows += [observe.adopted(g, self._port, self.now) for g in strays if details.get(g.name) is not None]
         quotas = self.memory.quotas if self.memory else ()
