@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import gc
 import importlib.abc
 import importlib.machinery
@@ -233,8 +234,11 @@ class _Loop:
     def _measured(self, items: Mapping[str, Any]) -> tuple[dict[int, set[str]], dict[str, float]]:
         measuring = type(self.measuring)(data_file=None, include=[self._file], config_file=False)
         by_line, seconds = dict[int, set[str]](), dict[str, float]()
+        caches = _caches(self._file)
         measuring.start()
         for name, item in items.items():
+            for cached in caches:  # or only the first test of all would reach what they keep
+                cached.cache_clear()
             measuring.switch_context(name)
             began = time.monotonic()
             _run([item])
@@ -255,6 +259,8 @@ class _Loop:
         code = _code(compile(mutant.tree, self._file, "exec"), mutant.function)
         for function in functions[mutant.function]:
             function.__code__ = code
+        for cached in _caches(self._file):
+            cached.cache_clear()
         for item in _in_turn(items, reached.of(mutant.lines)):
             _run([item])
             if self._failed:
@@ -278,6 +284,16 @@ def _functions(file: str) -> dict[str, list[FunctionType]]:
         if isinstance(one, FunctionType) and one.__code__.co_filename == file:
             found.setdefault(one.__code__.co_qualname, []).append(one)
     return found
+
+
+def _caches(file: str) -> list[Any]:
+    """What a file's functions keep of their results."""
+    found = [one for one in gc.get_objects() if isinstance(one, functools._lru_cache_wrapper)]
+    return [one for one in found if isinstance(one.__wrapped__, FunctionType) and _is_of(one.__wrapped__, file)]
+
+
+def _is_of(function: FunctionType, file: str) -> bool:
+    return function.__code__.co_filename == file
 
 
 def _code(module: CodeType, name: str) -> CodeType:

@@ -98,3 +98,7 @@ def test_starts_that_failed_are_known_to_take_longer_until_as_many_have_succeede
     assert of_version(once, seen(template="t2")).failed_s == ()
     many = of_version(once, seen(failed_starts_s=tuple(float(i) for i in range(20))))
     assert many.failed_s == tuple(float(i) for i in range(20 - KEPT_FAILED, 20))
+
+
+def test_a_preview_that_leaves_the_durations_out_learns_nothing_of_their_versions() -> None:
+    assert of_version(Starts("t1", (60.0,), ()), seen(cold_starts_of=("t1",))).seen_s == (60.0,)

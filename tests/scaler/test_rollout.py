@@ -383,3 +383,8 @@ def test_a_rollout_waits_long_from_then_on() -> None:
 def test_how_many_are_left_counts_the_others() -> None:
     rows = [old("a"), old("b"), replica("n")]
     assert progress(rolling(phase="returning"), rows) == "2 replicas of the other version are still to go"
+
+
+def test_one_failed_request_of_the_old_version_is_all_that_is_known_of_it() -> None:
+    assert compared({"completed_total": 80, "failed_total": 20}, {"completed_total": 100, "failed_total": 1}).proven
+    assert advance(None, NEW, view(), TERMS).proven is False
