@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from scaler.errors import BadSetting
-from scaler.template import Template
+from scaler.template import Template, stands_for
 
 EXPORTED = """
 additional_properties: {}
@@ -425,3 +425,10 @@ def test_the_size_of_a_replica_is_what_is_billed() -> None:
 def test_a_secret_that_is_filled_in_is_enough() -> None:
     registry = [{"server": "r.azurecr.io", "username": "u", "password": "p"}]
     assert read(changed("properties/imageRegistryCredentials", registry)).port == read().port
+
+
+def test_what_stands_for_a_secret_is_the_same_each_time_and_not_the_secret() -> None:
+    told = stands_for("planted-secret")
+    assert told == stands_for("planted-secret") != stands_for("another")
+    assert "planted" not in told
+    assert stands_for("") == ""
