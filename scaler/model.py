@@ -203,6 +203,7 @@ class Replica(Struct, frozen=True, kw_only=True):
     drain_since: float | None = None  # a tick first found it draining then: its deadlines count from here
     idle_since: float | None = None  # draining, with nothing in hand and no arrival, since then
     idle_arrivals: int | None = None  # its arrivals_total at that time
+    asked_at: float | None = None  # Azure was last asked to delete it then
     because: str = ""  # why it drains or is deleted
     failure: str | None = None  # code of the failure that ended it; the next tick gives it up and backs off
     retry_at: float | None = None  # no new try before then, as Azure asked

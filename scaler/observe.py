@@ -76,7 +76,7 @@ def latest_retry_at(now: float) -> float:
 def in_time(replica: Replica, now: float) -> Replica:
     """The row as if no clock had ever been ahead of ours: a time to come would hold its deadlines back for as long."""
     row = replica
-    optional = (row.ready_at, row.silent_since, row.drain_since, row.idle_since)
+    optional = (row.ready_at, row.silent_since, row.drain_since, row.idle_since, row.asked_at)
     latest = max(row.intended_at, row.phase_at, *(at for at in optional if at is not None))
     is_ahead = latest > now + CLOCKS_APART_S
     if is_ahead:
@@ -88,6 +88,7 @@ def in_time(replica: Replica, now: float) -> Replica:
             silent_since=None if row.silent_since is None else min(row.silent_since, now),
             drain_since=None if row.drain_since is None else min(row.drain_since, now),
             idle_since=None if row.idle_since is None else min(row.idle_since, now),
+            asked_at=None if row.asked_at is None else min(row.asked_at, now),
         )
     if row.retry_at is not None and (is_ahead or row.retry_at > latest_retry_at(now)):
         row = replace(row, retry_at=None)  # reckoned by that clock: better asked once too often than an hour too late

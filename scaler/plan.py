@@ -17,7 +17,9 @@ from scaler.conditions import happened
 from scaler.model import Action, Condition, Create, Delete, Drain, Front, Phase, Replica, Stats, Undrain
 
 TURN_S = 45.0  # a tick that saved an intent acts on it within this; after it, another tick may
-DELETE_AGAIN_S = 30.0  # a group that is listed for so long after it was to go is asked to go again
+DELETE_AGAIN_S = 30.0  # a group that is there for so long after it was to go is asked to go again …
+DELETE_AGAIN_AGE = 0.25  # … and then after this share of the time that it was to go for, because Azure counts deletes …
+DELETE_AGAIN_MOST_S = 120.0  # … but no later than after this
 KINDS: Mapping[type, Kind] = {Create: "create", Delete: "delete"}  # what Azure counts
 DEADLINE_PASSED = "still busy after the drain deadline"
 NOT_DRAINING: Mapping[str, None] = {"drain_version": None, "drain_since": None, "idle_since": None}
@@ -95,6 +97,8 @@ def plan(
     after = [_drained(r, sight, rules) for r in rows.values()]
     room = _ceiling(rules, rolling=rolling) - sum(r.phase is not Phase.INTENDED for r in after)
     actions = _within_budget([a for r in after for a in _actions(r, sight, rules)], rules, room)
+    asked = {a.replica.name for a in actions if isinstance(a, Delete)}
+    after = [replace(r, asked_at=sight.planned_at) if r.name in asked else r for r in after]
     return Plan(replicas=tuple(after), removed=tuple(removed), actions=tuple(actions))
 
 
@@ -306,9 +310,14 @@ def _actions(replica: Replica, sight: Sight, rules: Rules) -> list[Action]:
             return [Drain(replica)]
         case Phase.READY if stats is not None and stats.phase == "draining":
             return [Undrain(replica)]
-        case Phase.DELETING if fresh or sight.at - replica.phase_at >= DELETE_AGAIN_S:
+        case Phase.DELETING if fresh or _is_asked_again(replica, sight.at):
             return [Delete(replica)]
     return []
+
+
+def _is_asked_again(replica: Replica, at: float) -> bool:
+    again_s = max(DELETE_AGAIN_S, min(DELETE_AGAIN_AGE * (at - replica.phase_at), DELETE_AGAIN_MOST_S))
+    return at - (replica.phase_at if replica.asked_at is None else replica.asked_at) >= again_s
 
 
 def _has_left(replica: Replica, sight: Sight, rules: Rules) -> bool:

@@ -84,7 +84,7 @@ async def test_what_is_saved_is_what_is_loaded(store: Store, service: str) -> No
         replica("iris-a"),
         replica(
             "iris-b", Phase.DRAINING, address="127.64.0.1", port=8080, ready_at=AT, drain_version=3, idle_arrivals=0,
-            silent_since=AT, idle_since=AT, because="it's late", failure="X", retry_at=AT,
+            silent_since=AT, idle_since=AT, asked_at=AT, because="it's late", failure="X", retry_at=AT,
         ),
     )  # fmt: skip
     saved = await store.save(Stored(service=service), row, Changes(written=rows))
