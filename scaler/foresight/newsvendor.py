@@ -9,6 +9,9 @@ late. The count wanted is the one with the least
 Paths end one lead time and a little after now: later, another decision can still mend things. For the same reason not
 all of the lateness on a path counts. What is late before a replica asked for now could serve is ours alone to prevent,
 by not giving up what is there; what comes after that, the decisions of the next ticks can still prevent in part.
+
+Who would wait for a minute is lost, and counts three times where lateness is dear; at a price of 10 once, as any late
+one, and by the logarithm of the price in between: there, replicas for the few paths on which anybody is lost cost more.
 """
 
 from __future__ import annotations
@@ -21,11 +24,12 @@ from numpy.typing import NDArray
 
 from scaler.foresight.forecast import Paths
 from scaler.foresight.history import Floats
+from scaler.foresight.trials import GIVEN_UP_S, LOST
 
 NEAR = 4  # counts above and below the present one are looked at first
 CHOICES = 16  # counts that are looked at one by one
 LATER = 0.3  # of the lateness after a start is counted at a price of 10, and less, by a power, at a higher one
-LATER_POWER = 0.35
+LATER_POWER = 0.3
 SOONER = 3.0  # times as much of the lateness before that
 LEFT = 1.5  # price of work left over: above 1, or serving some of more than can be served would not be worth its rent
 
@@ -99,14 +103,21 @@ def costs(
     weighed = came * paths.weights * counted[:, None]
     more = came - served[:, :, None] * bin_s  # by count, bin and path: the last is the longest, and so the quickest
     queue = np.full((len(counts), len(paths.weights)), float(queued))
-    late = np.empty(more.shape, dtype=np.bool_)
+    late, lost = np.empty((2, *more.shape), dtype=np.bool_)
     for i in range(bins):
         queue += more[:, i]
         np.maximum(queue, 0.0, out=queue)
         np.greater(queue, limits[:, i], out=late[:, i])
-    lateness = late.reshape(len(counts), -1).astype(np.float64) @ weighed.ravel()
+        np.greater(queue, GIVEN_UP_S * served[:, i, None], out=lost[:, i])
+    counts_as = late + _beyond(price.lateness) * lost
+    lateness = counts_as.reshape(len(counts), -1) @ weighed.ravel()
     worth: Floats = (price.lateness * lateness + LEFT * (queue @ paths.weights)) / supply.rate
     return counts.astype(np.float64) * (price.rent_bins * bin_s), worth
+
+
+def _beyond(lateness: float) -> float:
+    """How many late requests a lost one counts for besides the one that it is."""
+    return (LOST - 1.0) * min(1.0, max(0.0, math.log10(lateness / 10.0)))
 
 
 def _capacity(supply: Supply, bins: int, bin_s: float, counts: NDArray[np.int_]) -> Floats:

@@ -54,6 +54,17 @@ def test_an_unlikely_rise_is_met_where_lateness_is_dear() -> None:
     assert best(paths, supply(2), price=Price(slo_wait_s=5.0, lateness=1000.0, rent_bins=4)) == 6
 
 
+@pytest.mark.parametrize(("price", "times"), [(1.0, 1.0), (10.0, 1.0), (100.0, 3.0), (1000.0, 3.0)])
+def test_who_would_be_lost_counts_three_times_where_lateness_is_dear(price: float, times: float) -> None:
+    """A queue that is late all the time, and one that is as long in requests and so slow that all of it is lost."""
+    still = coming([20.0] * 10)
+    terms = Price(slo_wait_s=5.0, lateness=price, rent_bins=4)
+    _, late = costs(still, supply(2), terms, 20.0 * 30.0, BIN_S, np.array([2]))
+    _, lost = costs(still, supply(2), terms, 20.0 * 90.0, BIN_S, np.array([2]))
+    left = 1.5 * 20.0 * np.array([30.0, 90.0]) / 10.0  # work that waits at the end, as before
+    assert (lost[0] - left[1]) / (late[0] - left[0]) == pytest.approx(times)
+
+
 def test_giving_up_what_is_there_is_charged_more_than_not_asking_for_more() -> None:
     """The same rise, before and after the moment from which a replica asked for now can serve."""
     soon, later = coming([20.0] * 2 + [40.0] * 2 + [20.0] * 6), coming([20.0] * 7 + [40.0] * 2 + [20.0])
