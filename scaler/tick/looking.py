@@ -80,8 +80,10 @@ class Looking:
         now: float,
     ) -> tuple[Quota, ...]:
         """What is known of the quotas of a service's regions, read anew where that is due. A pool's groups are counted
-        by Azure before we claim them, so nothing is read where there is one."""
-        if own is None or managed.template is None or managed.service.standby_pool is not None:
+        by Azure before we claim them, so nothing is read where there is one, nor kept of the time before it."""
+        if managed.template is None or managed.service.standby_pool is not None:
+            return ()
+        if own is None:
             return tuple(known)
         regions, found = managed.service.regions, {one.region: one for one in known}
         due = quota.due(known, regions, replicas, now)

@@ -704,6 +704,18 @@ async def test_a_replica_is_claimed_from_the_standby_pool() -> None:
     assert held.tags["aci-autoscaler"] == "d1"
 
 
+async def test_a_quota_that_was_read_before_there_was_a_pool_limits_nothing() -> None:
+    ticking = Ticking()
+    ticking.world.fleet.capacity["westeurope"] = ticking.world.fleet.capacity["northeurope"] = 1
+    await ticking.pin(4)
+    before = (await ticking.tick()).decision
+    ticking.deploy(POOLED)
+    after = (await ticking.tick()).decision
+    assert before is not None
+    assert after is not None
+    assert (before.desired, before.limited_by, after.desired, after.limited_by) == (2, "quota", 4, None)
+
+
 async def test_a_pool_that_refuses_is_left_alone_and_replicas_are_made_from_the_template() -> None:
     ticking = Ticking(services=POOLED)
     ticking.world.faults.add("create", Refused("no such pool", code="StandbyPoolNotFound"), times=1)

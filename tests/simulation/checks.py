@@ -223,7 +223,8 @@ class Checks:
             ours = group.tags.get("aci-autoscaler") == "d1" and group.tags.get("service") == save.after.service
             held = self._history.azure.fleet.held.get(name)
             there = held is not None and held.deleted_at is None
-            if ours and there and name not in save.rows and ("show", name) not in save.record.failed:
+            told = ("show", name) not in save.record.failed and save.record.at >= save.memory.show_at
+            if ours and there and told and name not in save.rows:
                 self.violated("no group without a row", f"{name} was listed, and has no row after the save")
 
     def _thrifty(self, save: Save) -> None:

@@ -58,9 +58,13 @@ class Save:
         return self.after.row.desired
 
     @property
-    def decision(self) -> Decision:
+    def memory(self) -> Memory:
         assert self.after.row is not None
-        decision = msgspec.msgpack.decode(self.after.row.memory, type=Memory).decision
+        return msgspec.msgpack.decode(self.after.row.memory, type=Memory)
+
+    @property
+    def decision(self) -> Decision:
+        decision = self.memory.decision
         assert decision is not None
         return decision
 
