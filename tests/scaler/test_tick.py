@@ -713,7 +713,7 @@ async def test_a_quota_that_was_read_before_there_was_a_pool_limits_nothing() ->
     after = (await ticking.tick()).decision
     assert before is not None
     assert after is not None
-    assert (before.desired, before.limited_by, after.desired, after.limited_by) == (2, "quota", 4, None)
+    assert (before.desired, before.limited_by, after.desired, after.limited_by) == (2, "quota", 4, "pin")
 
 
 async def test_a_pool_that_refuses_is_left_alone_and_replicas_are_made_from_the_template() -> None:
