@@ -9,7 +9,7 @@ from tests.simulation.history import Outcome, run
 from tests.simulation.planting import Patch, planted
 
 FAULTS: tuple[Callable[[], Patch], ...] = (*planted_acting.FAULTS, *planted_seeing.FAULTS)
-CAUGHT_WITHIN, FEW = 200, 30  # seeds
+CAUGHT_WITHIN, FEW = 300, 30  # seeds
 
 
 def caught(fault: Callable[[], Patch], seeds: Iterable[int]) -> Iterator[Outcome]:
