@@ -17,13 +17,13 @@ from msgspec.structs import replace
 from scaler.allowance import Allowance, Kind
 from scaler.conditions import condition
 from scaler.model import Condition, Phase, Replica
+from scaler.observe import CLOCKS_APART_S
 from scaler.plan import ACTIVE
 from scaler.ports import Usage
 
 GROUPS, CORES = "ContainerGroups", "StandardCores"
 EVERY_S = 900.0
 FULL_EVERY_S = 60.0
-CLOCKS_APART_S = 60.0
 
 
 class Quota(Struct, frozen=True, kw_only=True):

@@ -104,12 +104,14 @@ def costs(
     more = came - served[:, :, None] * bin_s  # by count, bin and path: the last is the longest, and so the quickest
     queue = np.full((len(counts), len(paths.weights)), float(queued))
     late, lost = np.empty((2, *more.shape), dtype=np.bool_)
+    beyond = _beyond(price.lateness)
     for i in range(bins):
         queue += more[:, i]
         np.maximum(queue, 0.0, out=queue)
         np.greater(queue, limits[:, i], out=late[:, i])
-        np.greater(queue, GIVEN_UP_S * served[:, i, None], out=lost[:, i])
-    counts_as = late + _beyond(price.lateness) * lost
+        if beyond:
+            np.greater(queue, GIVEN_UP_S * served[:, i, None], out=lost[:, i])
+    counts_as = late + beyond * lost if beyond else late.astype(np.float64)
     lateness = counts_as.reshape(len(counts), -1) @ weighed.ravel()
     worth: Floats = (price.lateness * lateness + LEFT * (queue @ paths.weights)) / supply.rate
     return counts.astype(np.float64) * (price.rent_bins * bin_s), worth
