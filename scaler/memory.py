@@ -136,10 +136,7 @@ def next_backoff(before: Mapping[str, Backoff], fleet: observe.Fleet, now: float
     for replica in fleet.replicas:
         if replica.phase is Phase.CREATING and replica.retry_at is not None and now < replica.retry_at:
             after[replica.region] = _asked_for(after.get(replica.region), replica.retry_at, replica.because)
-    for replica in fleet.failures:
-        if replica.ready_at is not None:
-            continue  # it served once: neither its template nor its region is to blame
-        key = POOL if replica.failure == POOL_FAILURE else _blamed(replica)
+    for key, replica in _failed(fleet).items():
         failures = after[key].failures + 1 if key in after else 1
         wait = min(BACKOFF_LONGEST_S, BACKOFF_FIRST_S * 2 ** (failures - 1))
         retry_at = max(replica.retry_at or 0.0, after[key].retry_at if key in after else 0.0)
@@ -159,7 +156,19 @@ def _asked_for(before: Backoff | None, until: float, because: str) -> Backoff:
     return replace(wait, until=max(wait.until, until), retry_at=max(wait.retry_at, until))
 
 
+def _failed(fleet: observe.Fleet) -> dict[str, Replica]:
+    """What is to blame for the failures of one look, each with the replica that Azure asks to wait longest for: those
+    that were asked for together and failed together are one failure. Who served once blames neither."""
+    blamed: dict[str, Replica] = {}
+    for replica in sorted(fleet.failures, key=lambda r: r.retry_at or 0.0):
+        if replica.ready_at is None:
+            blamed[_blamed(replica)] = replica
+    return blamed
+
+
 def _blamed(replica: Replica) -> str:
+    if replica.failure == POOL_FAILURE:
+        return POOL
     return replica.template if blames_template(replica.failure or "") else replica.region
 
 

@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from scaler.allowance import Allowance
 from scaler.config import Config
@@ -35,6 +36,14 @@ TICK_LIMIT_S = 45.0  # no service is begun later than this in a tick
 log = logging.getLogger("scaler.tick")
 
 
+class Passed(NamedTuple):
+    """How one pass went: the reports, the newest list of groups, and what services failed of that no port may say."""
+
+    reports: list[TickReport]
+    listing: Listing
+    faults: list[BaseException]
+
+
 class Scaler:
     """Ticks the services of one deployment."""
 
@@ -48,17 +57,21 @@ class Scaler:
 
     async def tick(self, now: float, *, cause: str, only: str | None = None) -> list[TickReport]:
         """One pass over every service, or one. ``now`` is epoch seconds; ``cause`` (timer, wake, …) is recorded, and
-        decides nothing. Raises KeyError for a service that is not configured."""
+        decides nothing. Raises KeyError for a service that is not configured. A fault in one service is raised when all
+        else is done: nobody is to suffer from it."""
         managed = list(self.managed.values()) if only is None else [self.managed[only]]
-        began = self.world.stopwatch()
-        reports, listing = await self._pass(managed, now, cause)
+        began, allowance = self.world.stopwatch(), Allowance(now)
+        passed = await self._pass(managed, now, cause, allowance)
         if only is None:
-            reports += await self._sweep(listing, now + self.world.stopwatch() - began, cause)
-            if listing.groups is not None and self.world.front is not None:
-                await self.world.front.keep(listing.groups, now)
-        return reports
+            swept = await self._sweep(passed.listing, now + self.world.stopwatch() - began, cause, allowance)
+            passed = Passed(passed.reports + swept.reports, passed.listing, passed.faults + swept.faults)
+            if passed.listing.groups is not None and self.world.front is not None:
+                await self.world.front.keep(passed.listing.groups, now)
+        if passed.faults:
+            raise passed.faults[0]
+        return passed.reports
 
-    async def _sweep(self, listing: Listing, now: float, cause: str) -> list[TickReport]:
+    async def _sweep(self, listing: Listing, now: float, cause: str, allowance: Allowance) -> Passed:
         """Tick what is no longer configured and has groups left, or rows: those are looked for now and then."""
         left = {g.tags.get("service", "") for g in listing.groups or ()} - {""}
         if self._swept_at is None or now - self._swept_at >= SWEEP_EVERY_S:
@@ -68,26 +81,31 @@ class Scaler:
                 log.warning("services that are no longer configured were not looked for", extra={"error": str(error)})
         left -= set(self.managed)
         removed = [no_longer(name) for name in sorted(left)]
-        reports = (await self._pass(removed, now, cause, listing))[0] if removed else []
-        busy = any(r.actions or r.left or r.outcome != "saved" for r in reports)  # a row may outlive its group
-        if busy:
+        none = Passed([], listing, [])
+        swept = await self._pass(removed, now, cause, allowance, listing) if removed else none
+        busy = any(r.actions or r.left or r.outcome != "saved" for r in swept.reports)  # a row may outlive its group
+        if busy or swept.faults:
             self._swept_at = None
         elif self._swept_at is None or now - self._swept_at >= SWEEP_EVERY_S:
             self._swept_at = now
-        return reports
+        return swept
 
     async def memory(self, service: str) -> Memory | None:
         """What a service remembers: its last observation, decision and conditions. None before its first tick."""
         return await recalled(self.store, await self.store.load(service))
 
     async def _pass(
-        self, managed: Sequence[Managed], now: float, cause: str, listing: Listing | None = None
-    ) -> tuple[list[TickReport], Listing]:
+        self,
+        managed: Sequence[Managed],
+        now: float,
+        cause: str,
+        allowance: Allowance,
+        listing: Listing | None = None,
+    ) -> Passed:
         """Services whose rows are there do not wait for long for those that are slow to load: these follow, with a list
-        of their own, for it has to be younger than every row. Gives the reports, and the newest list; ``listing`` is
-        the one before."""
+        of their own, for it has to be younger than every row. ``listing`` is the one before."""
         passes = [ServiceTick(m, self.world, now, cause, self._owed[m.name]) for m in managed]
-        gate, began, allowance = asyncio.Semaphore(SERVICES_AT_ONCE), self.world.stopwatch(), Allowance(now)
+        gate, began = asyncio.Semaphore(SERVICES_AT_ONCE), self.world.stopwatch()
 
         async def finish(one: ServiceTick, load: asyncio.Future[None], shared: Shared) -> TickReport:
             await load  # it is done, and raises here what it raised
@@ -111,13 +129,17 @@ class Scaler:
                     shared = await self._shared(there, listing, allowance, now)
                     listing = shared.listing
                     finishes += [asyncio.ensure_future(finish(one, loads[one], shared)) for one in there]
-            reports = {r.service: r for r in await _every(finishes)}
+            ended = await asyncio.gather(*finishes, return_exceptions=True)
         finally:  # a tick that is given up leaves nothing under way
             under_way: Sequence[asyncio.Future[None] | asyncio.Future[TickReport]] = [*loads.values(), *finishes]
             for task in under_way:
                 task.cancel()
         assert listing is not None
-        return [reports[one.managed.name] for one in passes], listing
+        faults = [f for f in ended if isinstance(f, BaseException)]
+        for fault in faults:
+            log.error("the tick of a service failed", exc_info=fault)
+        reports = {r.service: r for r in ended if isinstance(r, TickReport)}
+        return Passed([reports[m.name] for m in managed if m.name in reports], listing, faults)
 
     async def _shared(
         self, there: Sequence[ServiceTick], before: Listing | None, allowance: Allowance, now: float
@@ -153,12 +175,6 @@ class Scaler:
 async def _load(one: ServiceTick, gate: asyncio.Semaphore) -> None:
     async with gate:
         await one.load()
-
-
-async def _every(finishes: Sequence[asyncio.Future[TickReport]]) -> list[TickReport]:
-    """The reports of all. A fault in one is raised when the others are done: they are not to suffer from it."""
-    await asyncio.wait(finishes)
-    return [f.result() for f in finishes]
 
 
 def _latest(waits: Iterable[float], now: float) -> float:

@@ -166,6 +166,17 @@ def test_a_further_failure_does_not_shorten_a_wait_that_azure_asked_for() -> Non
     assert memory.next_backoff({"westeurope": asked}, fleet, NOW)["westeurope"].until == NOW + 120
 
 
+def test_what_fails_together_is_one_failure_and_waits_as_long_as_azure_asks_at_most() -> None:
+    refused = [
+        replica(name, Phase.CREATING, failure="ServiceUnavailable", ready_at=None, retry_at=at)
+        for name, at in (("a", None), ("b", NOW + 40), ("c", NOW + 25))
+    ]
+    fleet = look(seen(refused, groups={}, details={"a": None, "b": None, "c": None}), LIMITS)
+    assert len(fleet.failures) == 3
+    wait = memory.next_backoff({}, fleet, NOW)["westeurope"]
+    assert (wait.failures, wait.until) == (1, NOW + 40)
+
+
 def test_a_repair_is_said_while_it_lasts() -> None:
     assert set(shown(groups={"a": group("a", provisioning_state="Repairing")})) == {"repairing"}
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
+from scaler.allowance import KEPT_BACK
 from scaler.azure.places import Places
 from scaler.errors import Unavailable
 from scaler.model import Group, Phase, Pin
@@ -80,8 +81,11 @@ async def test_a_tick_that_is_cancelled_leaves_nothing_under_way(monkeypatch: py
     assert asyncio.all_tasks() == others
 
 
-async def test_a_fault_in_one_service_leaves_the_others_their_tick(monkeypatch: pytest.MonkeyPatch) -> None:
-    ticking = Ticking(services=TWO)
+async def test_a_fault_in_one_service_leaves_all_others_their_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are no longer configured too."""
+    ticking = Ticking(services=f"{TWO}\n  gone:{SERVICE}")
+    await ticking.tick()
+    ticking.deploy(TWO)
     record, recorded = ticking.world.store.record, []
 
     async def faulty(row: DecisionRow) -> None:
@@ -94,7 +98,7 @@ async def test_a_fault_in_one_service_leaves_the_others_their_tick(monkeypatch: 
     monkeypatch.setattr(ticking.world.store, "record", faulty)
     with pytest.raises(ZeroDivisionError):
         await ticking.tick()
-    assert recorded == ["digits"]
+    assert recorded == ["digits", "gone"]
 
 
 async def test_services_share_what_azure_takes() -> None:
@@ -106,6 +110,22 @@ async def test_services_share_what_azure_takes() -> None:
         await ticking.world.store.write_pin(service, pin, etag=None)
     await ticking.tick()
     assert len(ticking.world.fleet.held) == 95
+
+
+async def test_what_is_no_longer_configured_takes_from_the_same_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = SERVICE.replace(", northeurope", "")
+    ticking = Ticking(services=f"services:\n  iris:{text}\n  digits:{text}")
+    for service in ("iris", "digits"):
+        pin = Pin(min=3, max=3, since=ticking.world.clock())
+        await ticking.world.store.write_pin(service, pin, etag=None)
+    await ticking.ticks_until(Phase.READY, 3)
+    await ticking.ticks_until(Phase.READY, 3, service="digits")
+    monkeypatch.setattr("scaler.allowance.LIMITS", ((300.0, KEPT_BACK + 4), (3600.0, 300)))
+    ticking.deploy(f"services:\n  iris:{text}")
+    await ticking.pin(0)
+    for _ in range(12):
+        await ticking.tick()
+    assert len(ticking.world.fleet.asked_to_go) == 4
 
 
 async def test_a_service_whose_turn_does_not_come_is_first_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:

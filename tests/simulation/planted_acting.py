@@ -12,7 +12,8 @@ from scaler.errors import Conflict, OutOfCapacity, Unavailable
 from scaler.model import Action, Phase, Replica, Undrain
 from scaler.tick import act, scaler
 from scaler.tick.act import Actor
-from scaler.tick.scaler import Scaler, TickReport
+from scaler.tick.looking import Listing
+from scaler.tick.scaler import Passed, Scaler
 from scaler.tick.service import ServiceTick
 from tests.memory_store import MemoryStore, _Row
 from tests.simulation.planting import Patch
@@ -235,8 +236,8 @@ def removed_services_are_left() -> Patch:
     """What is taken out of the settings is not looked at any more."""
 
     def wrong(_: Any) -> Any:
-        async def sweep(self: Scaler, *rest: Any) -> list[TickReport]:
-            return []
+        async def sweep(self: Scaler, listing: Listing, *rest: Any) -> Passed:
+            return Passed([], listing, [])
 
         return sweep
 
