@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from inference.lifecycle import TABLE, Event, Phase
 from inference.settings import READERS, SUFFIXES, Settings, cores
+from tests.inference.process import Replica
 
-TEXT = (Path(__file__).resolve().parents[2] / "docs" / "inference.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "docs" / "inference.md").read_text(encoding="utf-8")
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TEXT.splitlines() if line.startswith("|")]
 SPOKEN = {"REPLICA": "the host's name", "MODEL_FACTORY": "in the file"}
 
@@ -60,3 +65,12 @@ def test_a_containers_quota_counts_as_cores(tmp_path: Path, quota: str, wanted: 
     file.write_text(quota)
     everything = cores(tmp_path / "nothing")
     assert cores(file) == min(everything, wanted or everything)
+
+
+@pytest.mark.usefixtures("models")
+def test_the_commands_of_the_page_serve_a_model_and_ask_it(start: Callable[..., Replica]) -> None:
+    serve, ask = re.findall(r"^ {4}(\S.*)$", TEXT.partition("## ")[0], re.MULTILINE)
+    replica = start("bash", "-c", f"exec env {serve.replace('PORT=8000', 'PORT=0')}").ready()
+    command, _, answer = ask.replace(":8000/", f":{replica.port}/").partition("#")
+    told = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30, check=True)
+    assert json.loads(told.stdout) == json.loads(answer.partition(", once")[0])

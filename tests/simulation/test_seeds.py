@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from tests.simulation.history import run
 SEEDS = 100
 AT_ONCE = 10
 ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "simulation.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, AT_ONCE))
@@ -32,3 +35,13 @@ def test_a_seed_is_one_history_in_whatever_process() -> None:
         told.append(subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True).stdout)
     assert b"digest" in told[0]
     assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("line", re.findall(r"^ {4}(make .*)$", PAGE, re.MULTILINE))
+def test_the_commands_of_the_page_run(line: str) -> None:
+    """Each with two histories, where it would live many."""
+    words = [word for word in shlex.split(line, comments=True) if not word.startswith("SEEDS=")]
+    command = words if "SEED=" in line else [*words, "SEEDS=2"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    assert "held" in told.stdout.splitlines()[-1]
