@@ -27,7 +27,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from inference.doors import Door, Doors, Head
-from inference.errors import BROKEN, Refused
+from inference.errors import BROKEN, Refused, queue_full
 from inference.handling import shorter
 from inference.service import Served, Service
 from inference.v2 import LENGTH_HEADER, Binary, Encode
@@ -304,11 +304,10 @@ class Connection(HttpToolsProtocol):
         """Counts a request that met a full queue; its answer, made once for all that are told the same."""
         if self.__class__._made_for is not self.server_state.default_headers:
             self._make_head()
-        reason = self.service.turn_away(served)
-        wait_s = reason.retry_after_s or 0
+        wait_s = self.service.turn_away(served)
         answer = self._full.get(wait_s)
         if answer is None:
-            answer = self._full[wait_s] = self._problem(reason, close=False)
+            answer = self._full[wait_s] = self._problem(queue_full(wait_s), close=False)
         return answer
 
     def _problem(self, reason: Refused, *, close: bool) -> bytes:

@@ -52,3 +52,8 @@ class Refused(Exception):
                 "error": self.detail,
             }
         )
+
+
+def queue_full(retry_after_s: int) -> Refused:
+    """What a request is told that met a full queue."""
+    return Refused(503, "The queue is full.", retry_after_s=retry_after_s)

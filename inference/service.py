@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from inference.batcher import Batcher, Job
-from inference.errors import BadSetting, Refused
+from inference.errors import BadSetting, Refused, queue_full
 from inference.gpu import Gpus
 from inference.ledger import Ledger
 from inference.lifecycle import Event, Lifecycle, Phase
@@ -191,16 +191,16 @@ class Service:
         """Whether the model takes no more now: its queue is full, and cannot be emptied for less than a refusal."""
         return served.batcher.full and not served.batcher.relieve()
 
-    def turn_away(self, served: Served) -> Refused:
-        """Counts an arrival that met a full queue; what it is told."""
+    def turn_away(self, served: Served) -> int:
+        """Counts an arrival that met a full queue; whole seconds after which it may come again."""
         self.meter.arrivals += 1
         self.meter.rejected += 1
-        return Refused(503, "The queue is full.", retry_after_s=served.batcher.met_full())
+        return served.batcher.met_full()
 
     def admit(self, served: Served) -> None:
         """Counts an arrival; raises Refused if the queue is full, before anything is spent on the body."""
         if self.full(served):
-            raise self.turn_away(served)
+            raise queue_full(self.turn_away(served))
         self.meter.arrivals += 1
 
     def submit(self, served: Served, job: Job, timeout_s: float) -> None:
