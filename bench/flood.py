@@ -19,23 +19,12 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any
 
+from bench.load import Work
+
 TIMESTAMPS = 35  # SO_TIMESTAMPNS, which the socket module does not name
 TIMESPEC = struct.Struct("qq")
 READ_BYTES = 2**18
 SEND_BYTES = 2**20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flood:
-    """`rate` requests a second, Poisson; 0: every connection asks again as soon as it has its answer."""
-
-    port: int
-    requests: tuple[bytes, ...]
-    connections: int
-    seconds: float
-    warm_s: float = 1.0
-    rate: float = 0.0
-    cores: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -75,10 +64,10 @@ class _Seat:
 
 
 class _Client:
-    def __init__(self, flood: Flood) -> None:
-        self.flood, self.seen = flood, Seen()
+    def __init__(self, work: Work) -> None:
+        self.work, self.seen = work, Seen()
         self.epoll = select.epoll()
-        self.seats = {seat.socket.fileno(): seat for seat in (_Seat(flood.port) for _ in range(flood.connections))}
+        self.seats = {seat.socket.fileno(): seat for seat in (_Seat(work.port) for _ in range(work.connections))}
         for number in self.seats:
             self.epoll.register(number, select.EPOLLIN)
         self.idle = deque(self.seats.values())
@@ -86,7 +75,7 @@ class _Client:
         self.begins = float("inf")
 
     def send(self, seat: _Seat) -> None:
-        requests = self.flood.requests
+        requests = self.work.requests
         self.next = (self.next + 1) % len(requests)
         request = requests[self.next]
         seat.sent_at = time.time()
@@ -123,16 +112,16 @@ class _Client:
                 after(seat)
 
     def closed_loop(self) -> None:
-        ends = self.begins + self.flood.seconds
+        ends = self.begins + self.work.seconds
         while self.idle:
             self.send(self.idle.popleft())
         while time.time() < ends:
             self.poll(0.05, self.send)
 
     def open_loop(self) -> None:
-        chance, rate = random.Random(1), self.flood.rate  # noqa: S311 - arrivals, not secrets
+        chance, rate = random.Random(1), self.work.rate  # noqa: S311 - arrivals, not secrets
         due = time.time()
-        ends, waiting = self.begins + self.flood.seconds, 0
+        ends, waiting = self.begins + self.work.seconds, 0
         while (now := time.time()) < ends:
             while due <= now:
                 waiting += 1
@@ -145,9 +134,9 @@ class _Client:
         self.seen.not_sent = waiting
 
     def run(self) -> Seen:
-        self.begins = time.time() + self.flood.warm_s
+        self.begins = time.time() + self.work.warm_s
         try:
-            (self.open_loop if self.flood.rate else self.closed_loop)()
+            (self.open_loop if self.work.rate else self.closed_loop)()
             self.seen.seconds = time.time() - self.begins
         finally:
             for seat in self.seats.values():
@@ -155,14 +144,14 @@ class _Client:
         return self.seen
 
 
-def _pour(flood: Flood) -> Seen:
-    if flood.cores:
-        os.sched_setaffinity(0, flood.cores)
-    return _Client(flood).run()
+def _pour(work: Work) -> Seen:
+    if work.cores:
+        os.sched_setaffinity(0, work.cores)
+    return _Client(work).run()
 
 
-def pour(flood: Flood) -> Seen:
+def pour(work: Work) -> Seen:
     """Does it in a process of its own."""
     with get_context("spawn").Pool(1) as pool:
-        seen: Seen = pool.apply(_pour, (flood,))
+        seen: Seen = pool.apply(_pour, (work,))
     return seen

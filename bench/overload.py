@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from bench.flood import Flood, Seen, pour
-from bench.load import post
+from bench.flood import Seen, pour
+from bench.load import Work, post
 from bench.models import rows_of, write
 from bench.served import cores, pinned
 from tests.inference.process import Replica
@@ -71,7 +71,7 @@ def account(replica: Replica) -> tuple[float, dict[str, int]]:
 def measure(options: argparse.Namespace, model: str, replica: Replica) -> dict[str, Any]:
     """Capacity, the flood, capacity again."""
     requests, pid, load_cores = requests_of(model, options.rows), replica.process.pid, cores()[1]
-    calm = Flood(
+    calm = Work(
         port=replica.port, requests=requests, connections=options.connections, seconds=6.0, warm_s=2.0, cores=load_cores
     )
     accounts = [account(replica)]
@@ -81,7 +81,7 @@ def measure(options: argparse.Namespace, model: str, replica: Replica) -> dict[s
     memory: list[int] = []
     watching = threading.Thread(target=watch, args=(pid, options.seconds + WARM_S, memory))
     watching.start()
-    flood = Flood(
+    flood = Work(
         port=replica.port,
         requests=requests,
         connections=options.max_queue + options.spare,

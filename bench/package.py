@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -28,6 +27,7 @@ from rich.progress import track
 from rich.table import Table
 
 from tests.azurite import Azurite, start_azurite
+from tests.deployment import deployed
 from tests.stand_in import GROUP, ROLES, SUBSCRIPTION, StandIn, start_stand_in
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,16 +64,7 @@ async def main():
 
 asyncio.run(main())
 """
-TEMPLATE = """
-properties:
-  containers:
-  - name: server
-    properties:
-      image: example.azurecr.io/idle:1
-      ports: [{port: 8000}]
-      resources: {requests: {cpu: 0.5, memoryInGB: 1.0}}
-  ipAddress: {type: Public, ports: [{port: 8000}]}
-"""
+SERVICE = "{template: replica.yaml, regions: [westeurope], replicas: {min: 2}, target: {concurrency: 4}}"
 
 
 def main() -> int:
@@ -118,27 +109,8 @@ def sent() -> Iterator[Path]:
 
 def environment(folder: Path, azurite: Azurite, stand_in: StandIn) -> dict[str, str]:
     """A function app's in the variant `public`, with one service of two replicas, which serve TLS."""
-    (folder / "replica.yaml").write_text(TEMPLATE)
-    (folder / "autoscaler.yaml").write_text(
-        "services: {iris: {template: replica.yaml, regions: [westeurope], "
-        "replicas: {min: 2}, target: {concurrency: 4}}}"
-    )
-    (folder / "trust.pem").write_text(azurite.ca.read_text() + stand_in.ca.read_text())
-    return {
-        "PATH": os.environ["PATH"],
-        "SSL_CERT_FILE": str(folder / "trust.pem"),
-        "AUTOSCALER_CONFIG": str(folder / "autoscaler.yaml"),
-        "AUTOSCALER_DEPLOYMENT_ID": "bench",
-        "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION,
-        "AUTOSCALER_RESOURCE_GROUP": GROUP,
-        "AUTOSCALER_TABLE_ENDPOINT": azurite.table,
-        "AUTOSCALER_QUEUE_ENDPOINT": azurite.queue,
-        "AUTOSCALER_ARM_ENDPOINT": stand_in.arm,
-        "AZURE_CLIENT_ID": "00000000-0000-4000-8000-00000000001d",
-        "REPLICA_TOKEN": "a-token-of-the-bench",
-        "REPLICA_AUTHORITY": "a-secret-of-the-bench",
-        **stand_in.identity,
-    }
+    more = {"AUTOSCALER_QUEUE_ENDPOINT": azurite.queue, "REPLICA_AUTHORITY": "a-secret-of-the-bench"}
+    return deployed(folder, azurite, stand_in, f"services: {{iris: {SERVICE}}}", **more)
 
 
 def imports(env: dict[str, str]) -> tuple[list[float], list[float], list[float]]:

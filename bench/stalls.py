@@ -25,7 +25,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bench.flood import Flood, Seen, pour
+from bench.flood import Seen, pour
+from bench.load import Work
 from bench.models import write
 from bench.overload import requests_of
 from bench.served import cores, pinned
@@ -78,8 +79,8 @@ def quantiles_ms(times: list[float]) -> dict[str, float]:
 
 def asked(port: int, requests: tuple[bytes, ...], connections: int, seconds: float) -> Seen:
     """What `/healthz` saw while the closed loop went on."""
-    load = Flood(port=port, requests=requests, connections=connections, seconds=seconds + 1, cores=cores()[1])
-    probe = Flood(port=port, requests=PROBE, connections=64, seconds=seconds, rate=PROBES_PER_S, cores=cores()[1])
+    load = Work(port=port, requests=requests, connections=connections, seconds=seconds + 1, cores=cores()[1])
+    probe = Work(port=port, requests=PROBE, connections=64, seconds=seconds, rate=PROBES_PER_S, cores=cores()[1])
     with ThreadPoolExecutor(2) as both:
         loading, probing = both.submit(pour, load), both.submit(pour, probe)
         loading.result()

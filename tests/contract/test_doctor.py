@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -24,6 +23,7 @@ from scaler.settings import Settings
 from scaler.template import Template
 from scaler.tick.scaler import Scaler
 from tests.azurite import Azurite, StaticCredential
+from tests.deployment import deployed
 from tests.stand_in import GROUP, ROLES, SUBSCRIPTION, StandIn, start_stand_in
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,26 +54,8 @@ def doctor(azurite: Azurite, tmp_path: Path) -> Doctor:
     """Runs `python -m scaler doctor --json` as a program of its own; gives its checks by name."""
 
     def run(stand_in: StandIn, template: str = TEMPLATE, config: str = CONFIG, **env: str) -> dict[str, dict[str, Any]]:
-        (tmp_path / "replica.yaml").write_text(template)
-        (tmp_path / "autoscaler.yaml").write_text(config)
-        (tmp_path / "ca.pem").write_text(azurite.ca.read_text() + stand_in.ca.read_text())
-        environment = {
-            "PATH": os.environ["PATH"],
-            "SSL_CERT_FILE": str(tmp_path / "ca.pem"),
-            "AUTOSCALER_CONFIG": str(tmp_path / "autoscaler.yaml"),
-            "AUTOSCALER_DEPLOYMENT_ID": "doctor-test",
-            "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION,
-            "AUTOSCALER_RESOURCE_GROUP": GROUP,
-            "AUTOSCALER_TABLE_ENDPOINT": azurite.table,
-            "AUTOSCALER_ARM_ENDPOINT": stand_in.arm,
-            "AZURE_CLIENT_ID": "00000000-0000-4000-8000-00000000001d",
-            "REPLICA_TOKEN": "planted-secret",
-            "FRONT_ZONE": ZONE,
-            "AUTOSCALER_LOGS_ENDPOINT": stand_in.arm,
-            "AUTOSCALER_LOGS_WORKSPACE": SUBSCRIPTION,
-            **stand_in.identity,
-            **env,
-        }
+        signals = {"AUTOSCALER_LOGS_ENDPOINT": stand_in.arm, "AUTOSCALER_LOGS_WORKSPACE": SUBSCRIPTION}
+        environment = deployed(tmp_path, azurite, stand_in, config, template, FRONT_ZONE=ZONE, **signals | env)
         ran = subprocess.run(
             [sys.executable, "-m", "scaler", "doctor", "--json"],
             cwd=ROOT,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests import deployment
 from tests.azurite import Azurite
 from tests.stand_in import GROUP, ROLES, SUBSCRIPTION, StandIn, start_stand_in
 
@@ -24,16 +24,7 @@ pytestmark = [
 ]
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 200.0
-TEMPLATE = """
-properties:
-  containers:
-  - name: server
-    properties:
-      image: example.azurecr.io/iris:1
-      ports: [{port: 8000}]
-      resources: {requests: {cpu: 0.5, memoryInGB: 1.0}}
-  ipAddress: {type: Public, ports: [{port: 8000}]}
-"""
+TEMPLATE = deployment.TEMPLATE.replace("idle:1", "iris:1")
 CONFIG = """
 services:
   switched:
@@ -61,22 +52,7 @@ class Deployment:
     """One deployment whose settings change: each ``tick`` is an instance of its own."""
 
     def __init__(self, folder: Path, azurite: Azurite, stand_in: StandIn) -> None:
-        (folder / "replica.yaml").write_text(TEMPLATE)
-        (folder / "autoscaler.yaml").write_text(CONFIG)
-        (folder / "ca.pem").write_text(azurite.ca.read_text() + stand_in.ca.read_text())
-        self._environment = {
-            "PATH": os.environ["PATH"],
-            "SSL_CERT_FILE": str(folder / "ca.pem"),
-            "AUTOSCALER_CONFIG": str(folder / "autoscaler.yaml"),
-            "AUTOSCALER_DEPLOYMENT_ID": "switch-test",
-            "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION,
-            "AUTOSCALER_RESOURCE_GROUP": GROUP,
-            "AUTOSCALER_TABLE_ENDPOINT": azurite.table,
-            "AUTOSCALER_ARM_ENDPOINT": stand_in.arm,
-            "AZURE_CLIENT_ID": "00000000-0000-4000-8000-00000000001d",
-            "REPLICA_TOKEN": "planted-secret",
-            **stand_in.identity,
-        }
+        self._environment = deployment.deployed(folder, azurite, stand_in, CONFIG, TEMPLATE)
 
     def serving(self, settings: dict[str, str]) -> list[bool]:
         """Of the replicas that are ready and answer, whether they serve TLS, after one more tick."""
