@@ -112,7 +112,7 @@ def costs(
         if beyond:
             np.greater(queue, GIVEN_UP_S * served[:, i, None], out=lost[:, i])
     counts_as = late + beyond * lost if beyond else late.astype(np.float64)
-    lateness = counts_as.reshape(len(counts), -1) @ weighed.ravel()
+    lateness = counts_as.reshape(len(counts), weighed.size) @ weighed.ravel()
     worth: Floats = (price.lateness * lateness + LEFT * (queue @ paths.weights)) / supply.rate
     return counts.astype(np.float64) * (price.rent_bins * bin_s), worth
 
