@@ -534,3 +534,36 @@ def test_without_a_good_version_those_on_trial_and_those_that_load_needs_stay_wi
 def test_who_is_to_go_goes_though_there_is_no_room_for_who_was_intended() -> None:
     rows = [replica("a"), replica("b", P.INTENDED, phase_at=NOW - TURN_S), replica("c", P.DELETING, phase_at=NOW)]
     assert did(planned(2, *rows, by=rules(max=1))) == [("Delete", "c")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "desired", "changes", "made"),
+    [
+        ([replica("a", template="t0")], 3, {"max": 3}, ["t0", "t1"]),  # one place is the trial's, the rest is load's
+        ([replica("a", template="t0"), replica("n", P.STARTING), replica("m", P.STARTING)], 2, {}, []),
+    ],
+)
+def test_without_surge_load_is_met_up_to_the_one_place_of_the_trial(
+    rows: list[Replica], desired: int, changes: dict[str, object], made: list[str]
+) -> None:
+    by = rules(**{"proven": False, "fallback": "t0", "surge": 0, **changes})
+    assert [a.replica.template for a in planned(desired, *rows, by=by).actions] == made
+
+
+def test_an_intent_whose_tick_may_still_act_on_it_keeps_its_place_where_azure_takes_no_more() -> None:
+    young = replica("a", P.INTENDED, phase_at=NOW - TURN_S + 1)
+    assert phases(planned(1, young, by=rules(region="northeurope", left=FULL))) == {"a": "intended"}
+
+
+def test_only_who_is_asked_to_go_is_noted_as_asked() -> None:
+    rows = [replica("a"), replica("b", P.DRAINING, phase_at=NOW - 1), replica("c", P.DELETING, phase_at=NOW)]
+    view = sight(stats("a", phase="draining"), stats("b", in_flight=1))
+    outcome = planned(2, *rows, view=view, by=rules(template="t2", makeable={"t1": 80, "t2": 80}))
+    assert {kind for kind, _ in did(outcome)} == {"Create", "Undrain", "Drain", "Delete"}
+    assert {r.name: r.asked_at for r in outcome.replicas if r.asked_at is not None} == {"c": NOW}
+
+
+def test_who_has_work_in_hand_again_is_idle_no_longer() -> None:
+    idle = replica("a", P.DRAINING, phase_at=NOW - 20, idle_since=NOW - 5, idle_arrivals=9)
+    busy = drained(idle, arrivals_total=9, in_flight=1)
+    assert (busy.phase, busy.idle_since, busy.idle_arrivals) == (P.DRAINING, None, None)
