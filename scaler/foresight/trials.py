@@ -91,7 +91,8 @@ def step(trials: Trials, at: float, case: Case) -> Trials:
     if not 0 < span_s <= GAP_STARTS * case.expected_start_s:
         return _begun(trials, at, case)
     times = np.array(trials.times)
-    wanted, asked = (np.frombuffer(rows, dtype="<i4").reshape(-1, RULES) for rows in (trials.wanted, trials.asked))
+    shape = (len(times), RULES)
+    wanted, asked = (np.frombuffer(rows, dtype="<i4").reshape(shape) for rows in (trials.wanted, trials.asked))
     first = int(np.searchsorted(times, times[-1] - case.start_s - span_s / 2))
     ready = asked[first:].min(axis=0).astype(np.float64)
     queues, late = _served(np.array(trials.queues), ready * case.rate, span_s, case)
@@ -169,7 +170,7 @@ def _cheapest(speaks: int, costs: Floats) -> int:
     """The rule that speaks from now on: the first one, unless another is clearly cheaper than it; one that speaks
     already stays as long as half of that is left and none is clearly cheaper."""
     best = int(np.argmin(costs))
-    stays = speaks > 0 and costs[speaks] < (1.0 - CLEARLY / 2) * costs[0]
+    stays = costs[speaks] < (1.0 - CLEARLY / 2) * costs[0]
     against = costs[speaks] if stays else costs[0]
     if costs[best] < (1.0 - CLEARLY) * against:
         return best
