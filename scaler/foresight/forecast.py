@@ -102,7 +102,7 @@ def paths(history: History, bins: int, floor: float) -> Paths | None:
 def _analogs(past: Past, shape: Single, newest: float, bins: int, floor: float) -> tuple[Floats, Floats]:
     m = past.moments
     apart = m.lengths - 2.0 * ((shape * SHAPE_WEIGHTS) @ m.shapes)
-    chosen = _nearest(apart.astype(np.float32, copy=False))
+    chosen = _nearest(apart.astype(np.float32))
     if not len(chosen):
         return np.empty((0, bins)), np.empty(0)
     futures = m.rates[m.places[chosen][:, None] + np.arange(1, bins + 1)].astype(np.float64)
@@ -223,7 +223,7 @@ def _moments(
     means = features(before, these)[:, places]
     shapes, estimates = _shapes(means, floor), _estimates(means, bin_s)
     futures = np.lib.stride_tricks.sliding_window_view(np.log(rates.astype(np.float64) + floor), bins + 1)[places]
-    known = ~(np.isnan(shapes).any(axis=0) | np.isnan(futures).any(axis=1))
+    known = ~np.isnan(futures).any(axis=1)  # the first of them is the moment's own bin: with it a shape is known, too
     factors = np.ones((5, int(known.sum())))
     factors[1:] = _slopes(shapes[:, known])
     logs = futures[known, 1:] - np.log(estimates[known, None] + floor)

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from msgspec import Struct
 
+from scaler.foresight import forecast
 from scaler.foresight.forecast import ANALOGS, PRIOR_RAMPS, Paths, _nearest, paths
 from scaler.foresight.history import BLOCK_BINS, History, record
 
@@ -45,6 +47,7 @@ def test_without_a_record_there_are_guesses_that_rise() -> None:
     assert found is not None
     assert found.rates.shape == (len(PRIOR_RAMPS), BINS)
     assert list(found.rates[:, -1]) == pytest.approx([20.0 * end for end, _ in PRIOR_RAMPS])
+    assert list(found.weights) == [weight for _, weight in PRIOR_RAMPS]
     assert found.level == pytest.approx(20.0)
 
 
@@ -110,8 +113,6 @@ def test_the_same_record_gives_the_same_paths_whatever_is_cached() -> None:
     for part in (300, 900, 1500):
         paths(watched(day(14 * 60, 0.2)[:part]), BINS, FLOOR)
         paths(history, BINS + 3, 2 * FLOOR)
-    from scaler.foresight import forecast  # noqa: PLC0415
-
     for kept in (forecast._old, forecast._block_moments, forecast._reckoned):
         kept.cache_clear()
     again = paths(history, BINS, FLOOR)
@@ -128,7 +129,109 @@ def test_the_nearest_are_the_nearest_whatever_a_sample_says(seed: int) -> None:
     smooth[chance.integers(0, 20_000, 500)] = np.inf
     hidden = np.full(20_000, 9.0, dtype=np.float32)
     hidden[1:1600:16] = np.arange(100)  # the sample sees none of them
-    for apart in (smooth, hidden, smooth[:50], smooth[:300], np.full(900, np.inf, dtype=np.float32)):
+    few = [smooth[:count] for count in (50, 100, 250, 300)]
+    for apart in (smooth, hidden, *few, np.full(900, np.inf, dtype=np.float32)):
         finite = np.flatnonzero(np.isfinite(apart))
         wanted = finite[np.lexsort((finite, apart[finite]))][:ANALOGS]
         assert sorted(apart[_nearest(apart)]) == sorted(apart[wanted])
+
+
+# -- reckoned once more, moment by moment
+
+
+class Moment(Struct, frozen=True):
+    """What was seen at the end of a bin: the trailing means and the peak."""
+
+    means: list[float]
+
+    def shape(self, floor: float) -> np.ndarray:
+        minute, *_ = logs = np.log(np.array(self.means)[[1, 0, 2, 3, 4]] + floor)
+        return np.array([minute, logs[1] - minute, minute - logs[2], logs[2] - logs[3], logs[4] - minute])
+
+    def slopes(self, floor: float) -> np.ndarray:
+        return self.shape(floor)[1:].clip(-forecast.STEEPEST, forecast.STEEPEST)
+
+    def estimate(self, bin_s: float) -> float:
+        newest, expected = self.means[0], self.means[2]
+        worth = forecast.WORTH
+        return (worth + newest * bin_s) / (worth / expected + bin_s) if expected > 0 else 0.0
+
+
+def moments(rates: np.ndarray) -> list[Moment]:
+    def known_mean(some: np.ndarray) -> float:
+        known = some[~np.isnan(some)]
+        return float(known.mean()) if len(known) else math.nan
+
+    def trailing(i: int, window: int) -> float:
+        return known_mean(rates[max(0, i + 1 - window) : i + 1])
+
+    minutes = np.array([trailing(i, 4) for i in range(len(rates))])
+    peaks = [float(np.nanmax([-1.0, *minutes[max(0, i - 239) : i + 1]])) for i in range(len(rates))]
+    return [Moment([*(trailing(i, n) for n in (1, 4, 20, 120)), peaks[i]]) for i in range(len(rates))]
+
+
+def reckoned(rates: np.ndarray, bins: int, floor: float, bin_s: float) -> tuple[np.ndarray, np.ndarray]:
+    """The paths and their weights, as the module's first lines say it: no block is kept, and nothing is packed."""
+    floor = 2.0 ** (round(4.0 * math.log2(floor)) / 4.0)
+    blocks, every = len(rates) // BLOCK_BINS, forecast.RECKONED_EVERY
+    end = blocks * BLOCK_BINS + len(rates) % BLOCK_BINS // every * every
+    seen = moments(rates)
+    now, newest = seen[-1], seen[-1].estimate(bin_s)
+    usable = [i for i in range(forecast.FIRST_MOMENT, end - bins) if not np.isnan(rates[i : i + bins + 1]).any()]
+    # the regression, which keeps 95 parts in 96 with each block
+    squares, products = forecast.RIDGE * np.eye(5), np.zeros((5, bins))
+    last = max(0, blocks - 1)
+    for i in usable:
+        factors = np.array([1.0, *seen[i].slopes(floor)])
+        worth = (95 / 96) ** (last - min(i // BLOCK_BINS, last))
+        squares += worth * np.outer(factors, factors)
+        came = np.log(rates[i + 1 : i + 1 + bins] + floor) - math.log(seen[i].estimate(bin_s) + floor)
+        products += worth * np.outer(factors, came)
+    effect = np.linalg.solve(squares, products)[1:]
+    # the moments most like now, and what followed them
+    apart = {
+        i: float(forecast.SHAPE_WEIGHTS.astype(float) @ (now.shape(floor) - seen[i].shape(floor)) ** 2)
+        for i in usable
+        if i % forecast.STRIDE == 0
+    }
+    nearest = sorted(apart, key=apart.__getitem__)[:ANALOGS]
+    found, weights = [], []
+    for rank, i in enumerate(nearest):
+        correction = ((now.slopes(floor) - seen[i].slopes(floor)) @ effect).clip(-forecast.FARTHEST, forecast.FARTHEST)
+        scale = (newest + floor) / (seen[i].estimate(bin_s) + floor) * np.exp(correction)
+        found.append(np.maximum((rates[i + 1 : i + 1 + bins] + floor) * scale - floor, 0.0))
+        weights.append(1.0 / (forecast.RANK_SOFTNESS + rank))
+    guessed = forecast.PRIOR_SHARE * max(0.0, 1.0 - len(rates) / forecast.PRIOR_BINS)
+    found += [newest * (1.0 + (end - 1.0) * np.arange(1, bins + 1) / bins) for end, _ in PRIOR_RAMPS]
+    shares = [(1.0 - guessed) * weight / sum(weights) for weight in weights]
+    return np.array(found), np.array([*shares, *(guessed * weight for _, weight in PRIOR_RAMPS)])
+
+
+@pytest.mark.parametrize(
+    "count",
+    [
+        pytest.param(30, id="guesses still count"),
+        pytest.param(BLOCK_BINS + 218, id="one block is full"),
+        pytest.param(2 * BLOCK_BINS + 37, id="two are"),
+        pytest.param(3 * BLOCK_BINS + 42, id="three are"),
+    ],
+)
+def test_paths_are_what_a_slow_reckoning_gives(count: int) -> None:
+    """Bursts, stretches of few requests, of none at all, and some that were not watched."""
+    chance = np.random.default_rng(count)
+    level = np.repeat(chance.choice([0.2, 3.0, 40.0, 90.0], count // 12 + 1), 12)[:count]
+    rates = (level * np.exp(0.4 * chance.standard_normal(count))).astype(np.float32).astype(float)
+    rates[50:80] = 0.0
+    rates[120:126] = rates[-70:-67] = math.nan
+    found = paths(watched([None if math.isnan(rate) else rate for rate in rates]), BINS, FLOOR)
+    wanted, weights = reckoned(rates, BINS, FLOOR, 15.0)
+    assert found is not None
+    assert found.level == pytest.approx(float(rates[-4:].mean()))
+    np.testing.assert_allclose(found.weights, weights)
+    np.testing.assert_allclose(found.rates, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_paths_longer_than_a_block_are_made_of_the_blocks_that_have_so_much_after_them() -> None:
+    found = paths(watched(day(130)), 300, FLOOR)
+    assert found is not None
+    assert found.rates.shape == ((2 * BLOCK_BINS - 300 - 4) // 2 + len(PRIOR_RAMPS), 300)
