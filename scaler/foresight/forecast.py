@@ -17,6 +17,7 @@ record and slowly forgetting, moves each path by what the difference between its
 from __future__ import annotations
 
 import math
+import sys
 from functools import lru_cache
 
 import numpy as np
@@ -140,7 +141,7 @@ def _estimates(means: NDArray[np.floating], bin_s: float) -> Floats:
     """The rate that each column of trailing means stands for: the newest bin, drawn to what was expected."""
     expected = means[2].astype(np.float64)
     seen = WORTH + means[0] * bin_s
-    over_s = WORTH / np.where(expected > 0, expected, 1.0) + bin_s
+    over_s = WORTH / np.maximum(expected, sys.float_info.min) + bin_s
     estimates: Floats = np.where(expected > 0, seen / over_s, 0.0)
     return estimates
 

@@ -98,6 +98,11 @@ def test_bins_that_were_not_watched_are_no_analogs_and_spoil_nothing() -> None:
 
 def test_a_record_of_nothing_foretells_nothing() -> None:
     assert mean(paths(watched([0.0] * 600), BINS, FLOOR)).max() == 0.0
+    assert mean(paths(watched([0.0] * 6), BINS, FLOOR)).max() == 0.0
+
+
+def test_the_least_of_arrivals_is_next_to_nothing() -> None:
+    assert mean(paths(record(History(bin_s=15.0), 5.0, 5.0, 1e-312), BINS, FLOOR)).max() < 1e-100
 
 
 def test_what_was_not_watched_at_all_leaves_the_guesses_alone() -> None:
