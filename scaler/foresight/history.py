@@ -208,9 +208,10 @@ def features(before: bytes, these: bytes) -> NDArray[np.float32]:
 def _largest(values: Floats, window: int) -> Floats:
     """The largest of each value and the ``window - 1`` before it (van Herk, 1992): a window is the end of one block and
     the beginning of the next, so two running maxima in blocks of its length are enough."""
-    padded = np.full((len(values) // window + 2) * window, -np.inf)
+    count = len(values) // window + 2
+    padded = np.full(count * window, -np.inf)
     padded[window - 1 : window - 1 + len(values)] = values
-    blocks = padded.reshape(-1, window)
+    blocks = padded.reshape(count, window)
     ends = np.maximum.accumulate(blocks[:, ::-1], axis=1)[:, ::-1].ravel()
     begins = np.maximum.accumulate(blocks, axis=1).ravel()
     return np.maximum(ends[: len(values)], begins[window - 1 : window - 1 + len(values)])

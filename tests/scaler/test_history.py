@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from scaler.foresight.history import (
     BLOCK_BINS,
@@ -49,6 +50,17 @@ def test_a_bin_holds_arrivals_per_second() -> None:
 def test_short_ticks_fill_a_bin_together_and_long_ones_fill_several() -> None:
     assert rates(watched(*[1.0] * 7, window_s=5.0)) == pytest.approx([0.2, 0.2])
     assert rates(watched(40.0, window_s=40.0)) == [1.0, 1.0]
+
+
+def test_ticks_of_half_a_second_fill_a_bin_once_its_time_has_passed() -> None:
+    nearly = watched(*[1.0] * 29, window_s=0.5)
+    assert (rates(nearly), nearly.open_age_s) == ([], pytest.approx(14.5))
+    assert rates(record(nearly, 15.0, 0.5, 1.0)) == pytest.approx([2.0])
+
+
+def test_a_long_tick_fills_what_is_left_of_a_bin_and_the_next_ones() -> None:
+    found = record(watched(5.0, window_s=5.0), 45.0, 40.0, 80.0)
+    assert rates(found) == pytest.approx([(5 + 20) / 15, 2.0, 2.0])
 
 
 def test_what_was_not_watched_is_not_known_and_not_zero() -> None:
@@ -118,6 +130,32 @@ def test_trailing_means_count_the_open_bin() -> None:
     assert means[1] == pytest.approx((50 + 55 * 1.0) / 60)
 
 
+def test_the_trailing_means_are_of_a_bin_a_minute_five_and_half_an_hour() -> None:
+    """The oldest bin counts as far as its time is not that of the open one, here for 10 s."""
+    counts = [float(i * i % 89) for i in range(130)]
+    history = record(watched(*counts), 130 * 15 + 5.0, 5.0, 50.0)
+    means = now(history)
+    for mean, bins in zip(means, (1, 4, 20, 120), strict=False):
+        newest = counts[len(counts) - bins :]
+        assert mean == pytest.approx((50.0 + newest[0] * 10 / 15 + sum(newest[1:])) / (15.0 * bins))
+
+
+def test_of_what_was_not_watched_a_mean_and_the_peak_know_nothing() -> None:
+    means = now(watched(60.0, None, 30.0, None, None, 6.0, None))
+    assert means[1] == pytest.approx(6 / 15)
+    assert means[2] == pytest.approx((60 + 30 + 6) / 45)
+    assert means[4] == pytest.approx(4.0)
+
+
+def test_half_a_second_is_enough_to_know_a_rate_and_the_peak() -> None:
+    assert now(watched(0.1, window_s=0.5)).tolist() == pytest.approx([0.2] * 5)
+
+
+def test_the_peak_may_be_this_minute() -> None:
+    means = now(record(watched(*[15.0] * 30), 30 * 15 + 5.0, 5.0, 500.0))
+    assert means[4] == means[1] > 8.0
+
+
 def test_the_peak_is_of_minutes_within_the_hour() -> None:
     history = watched(*[150.0] * 4, *[15.0] * 100)
     assert now(history)[4] == pytest.approx(10.0)
@@ -135,6 +173,28 @@ def test_features_of_past_moments_are_what_was_seen_then() -> None:
     found = features(before, these)
     assert found.shape == (5, 60)
     np.testing.assert_allclose(found, np.array(seen[BLOCK_BINS:]).T, rtol=1e-5)
+
+
+def test_features_of_the_first_block_are_what_was_seen_then() -> None:
+    """Those of a record that begins with a burst, and in which not everything was watched."""
+    chance = np.random.default_rng(5)
+    counts: list[float | None] = [900.0, *map(float, chance.gamma(1.0, 30.0, 299))]
+    counts[40:70] = [None] * 30
+    counts[100] = counts[102] = None
+    history, seen = EMPTY, []
+    for i, count in enumerate(counts):
+        history = record(history, 15.0 * (i + 1), 15.0, count)
+        seen.append(now(history))
+    found = features(b"", np.array(rates(history), dtype="<f4").tobytes())
+    wanted = np.array(seen).T
+    unknown = np.isnan(wanted[1])  # where the last minute is not known, `now` may still know a peak, as may these
+    np.testing.assert_allclose(found[:4], wanted[:4], rtol=1e-5)
+    np.testing.assert_allclose(found[4, ~unknown], wanted[4, ~unknown], rtol=1e-5)
+
+
+def test_a_minute_that_begins_before_what_is_at_hand_is_no_peak() -> None:
+    before = np.array([90.0, 90.0, 90.0, *[0.0] * (BLOCK_BINS - 3)], dtype="<f4").tobytes()
+    assert features(before, np.zeros(1, dtype="<f4").tobytes())[4, 0] == pytest.approx(90.0 * 3 / 4)
 
 
 def test_features_of_what_was_not_watched_are_not_known() -> None:
@@ -179,6 +239,11 @@ def test_the_newest_that_follow_on_each_other_are_used(long: History) -> None:
     stored = by_number(long)
     del stored[0]
     assert unpack(pack(long), stored).blocks == long.blocks[1:]
+
+
+def test_a_block_older_than_the_record_is_not_used(long: History) -> None:
+    younger = replace(long, blocks=long.blocks[1:])
+    assert unpack(pack(younger), by_number(long)) == younger
 
 
 def test_a_block_that_was_changed_is_not_used(long: History) -> None:
