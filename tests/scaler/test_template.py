@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from scaler.config import StandbyPool
 from scaler.errors import BadSetting
-from scaler.template import Template, stands_for
+from scaler.template import Template, decoded, stands_for
+from scaler.template_check import _Check
 
 EXPORTED = """
 additional_properties: {}
@@ -267,6 +269,8 @@ def test_no_secret_shows() -> None:
             {"value": "x"},
             "environmentVariables[0].name: mis",
         ),
+        (f"{SERVER}/environmentVariables/0", {"name": "", "value": "x"}, "environmentVariables[0].name: missing"),
+        (f"{SERVER}/environmentVariables/0", {"name": 7, "value": "x"}, "environmentVariables[0].name: missing"),
         ("properties/osType", "Windows", "properties.osType: 'Windows'; replicas are Linux containers"),
         ("properties/ipAddress", ..., "properties.ipAddress: missing"),
         ("properties/ipAddress/ports", [{"port": 80}], "properties.ipAddress.ports: port 8000 of the first container"),
@@ -285,6 +289,7 @@ def test_no_secret_shows() -> None:
         ("apiVersion", "latest", "apiVersion: 'latest' is no API version"),
         ("tags/cost", 7, "tags.cost: expected text; put the value in quotes"),
         ("properties/sku", float("nan"), "properties.sku: a float has no place here"),
+        ("properties/sku", float("inf"), "properties.sku: a float has no place here"),
         ("properties/fieldOfNextYear", {1: 2}, "properties.fieldOfNextYear: the key 1 is no text; put it in quotes"),
     ],
 )
@@ -313,6 +318,117 @@ def test_what_is_no_template_at_all_is_one_sentence(text: str) -> None:
     with pytest.raises(BadSetting, match=r"^replica\.yaml:") as raised:
         read(text)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("port", [1, 65_535])
+def test_the_first_and_the_last_port_can_serve(port: int) -> None:
+    assert _Check("f").ports([{"port": port}], "ports") == [port]
+
+
+@pytest.mark.parametrize("port", [0, -1, 65_536, "80", True, None])
+def test_what_is_no_port_is_said_to_be_none(port: object) -> None:
+    with pytest.raises(BadSetting, match=f"expected a number from 1 to 65535, got {port!r}"):
+        _Check("f").ports([{"port": port}], "ports")
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        (22, 22),
+        (1025, 1027),
+        (3389, 3399),
+        (9999, 9999),
+        (19000, 19000),
+        (19080, 19080),
+        (19100, 19100),
+        (19390, 19390),
+        (20000, 30000),
+        (49152, 65534),
+    ],
+)
+def test_ports_that_azure_keeps_are_refused_and_those_beside_them_are_not(first: int, last: int) -> None:
+    check = _Check("f")
+    assert check.ports([{"port": first - 1}, {"port": last + 1}], "ports") == [first - 1, last + 1]
+    for kept in (first, last):
+        with pytest.raises(BadSetting, match=f"Azure keeps port {kept} for itself"):
+            check.ports([{"port": kept}], "ports")
+
+
+def test_a_name_in_the_dns_is_left_out_with_a_warning() -> None:
+    assert read().warnings == (
+        "replica.yaml: properties.ipAddress.dnsNameLabel: left out, for no two replicas can share a DNS name",
+    )
+
+
+@pytest.mark.parametrize(("before", "after"), [("[", "]"), ('{"a": ', "}")])
+def test_what_is_nested_forty_deep_is_read_and_no_deeper(before: str, after: str) -> None:
+    def nested(depth: int) -> str:
+        return f'{{"properties": {{"x": {before * (depth - 2)}1{after * (depth - 2)}}}}}'
+
+    assert decoded(nested(40), "f")["properties"]
+    with pytest.raises(BadSetting, match="nested too deep or too large"):
+        decoded(nested(41), "f")
+
+
+def test_a_file_of_too_many_values_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file, its properties and the list count as one each."""
+    monkeypatch.setattr("scaler.template.MOST_VALUES", 10)
+    assert decoded('{"properties": {"x": [1, 2, 3, 4, 5, 6, 7]}}', "f")["properties"]
+    with pytest.raises(BadSetting, match="nested too deep or too large"):
+        decoded('{"properties": {"x": [1, 2, 3, 4, 5, 6, 7, 8]}}', "f")
+
+
+def test_a_claim_names_the_pool_and_gives_the_name_to_the_server() -> None:
+    pool = StandbyPool(pool="/pools/warm", profile="/profiles/iris", revision=3)
+    request = read().claim("iris-7f3a", pool, service="iris", deployment_id="d1", region="westeurope@2")
+    assert (request.name, request.api_version, request.place) == ("iris-7f3a", "2025-09-01", "2")
+    assert json.loads(request.body) == {
+        "location": "westeurope",
+        "tags": {"team": "ml", "aci-autoscaler": "d1", "service": "iris", "template": read().hash},
+        "properties": {
+            "standbyPoolProfile": {"id": "/pools/warm", "failContainerGroupCreateOnReuseFailure": False},
+            "containerGroupProfile": {"id": "/profiles/iris", "revision": 3},
+            "containers": [
+                {"name": "server", "properties": {"configMap": {"keyValuePairs": {"REPLICA": "iris-7f3a"}}}}
+            ],
+        },
+    }
+
+
+def test_a_version_with_a_token_is_named_as_shortly_as_one_without() -> None:
+    plain = read()
+    given = plain.given(token="t", signer="")
+    assert len(given.hash) == len(plain.hash) == 12
+    assert given.hash != plain.hash
+
+
+def test_a_version_of_the_past_is_what_it_was_with_the_secrets_of_today() -> None:
+    """Its server has no flag, three words of a command, and secrets that only their place in a list names."""
+    nameless = [{"secureValue": "first"}, {"secureValue": "second"}]
+    past = yaml.safe_load(changed("properties/fieldOfNextYear", nameless))
+    server = past["properties"]["containers"][0]["properties"]
+    server |= {"image": "r.azurecr.io/iris:0", "command": ["serve", "--port", "8000"]}
+    server["environmentVariables"].append({"name": "FLAG", "value": ""})
+    old = read(yaml.safe_dump(past))
+    server |= {"image": "r.azurecr.io/iris:2", "command": ["serve"]}
+    server["environmentVariables"][-1]["value"] = "on"
+    past["properties"]["fieldOfNextYear"] = [{"secureValue": "third"}, {"secureValue": "fourth"}]
+    again = read(yaml.safe_dump(past)).restored(old.bare(), "v0")
+    assert again is not None
+    assert (again.hash, again.image, again.port, again.tags) == ("v0", "r.azurecr.io/iris:0", 8000, {"team": "ml"})
+    properties = json.loads(again.body)["properties"]
+    first = properties["containers"][0]["properties"]
+    assert first["command"] == ["serve", "--port", "8000"]
+    assert first["environmentVariables"][-1] == {"name": "FLAG", "value": ""}
+    assert properties["fieldOfNextYear"] == [{"secureValue": "third"}, {"secureValue": "fourth"}]
+    past["properties"]["fieldOfNextYear"] = [{"secureValue": "third"}]
+    assert read(yaml.safe_dump(past)).restored(old.bare(), "v0") is None
+
+
+def test_a_template_that_is_shown_shows_no_secret() -> None:
+    template = read()
+    assert template.__rich_repr__() == [("hash", template.hash), ("port", 8000), ("cpu", 1.5), ("memory_gb", 2.0)]
+    assert repr(template) == f"Template(hash='{template.hash}', port=8000, cpu=1.5, memory_gb=2.0)"
 
 
 def test_a_gpu_is_passed_on_with_a_plain_warning() -> None:
@@ -395,6 +511,7 @@ def test_a_name_without_a_value_is_said_with_its_setting_and_no_value_is_repeate
 
 def test_without_values_a_template_is_checked_with_its_names_open() -> None:
     read = Template.read(OPEN, "replica.yaml")
+    assert b'"image":"${IMAGE}"' in read.body
     assert read.warnings == (
         "replica.yaml: filled in by settings of the function app: TEMPLATE_IDENTITY, TEMPLATE_IMAGE, TEMPLATE_PASSWORD",
     )

@@ -34,6 +34,7 @@ def test_values_are_what_people_mean(text: str, value: object) -> None:
         ("a: !!python/object:os.system x", "f.yaml:1: not readable as YAML"),
         (b"a: \xff", "f.yaml: not readable as YAML"),
         ("? [a, b]\n: 1", "f.yaml:1: not readable as YAML"),
+        ("a: &p [*p]", "f.yaml:1: not readable as YAML"),
         ("a: \x00", "f.yaml: not readable as YAML"),
     ],
 )
