@@ -24,7 +24,7 @@ CORE: dict[str, tuple[str, ...]] = {
         "test_peers_faults",
     ),
     "foresight/spares": ("test_spares",),
-    "foresight/band": ("test_past",),
+    "foresight/band": ("test_band",),
     "foresight/history": ("test_history",),
     "foresight/forecast": ("test_forecast",),
     "foresight/newsvendor": ("test_newsvendor",),

@@ -97,7 +97,7 @@ def ages_s(ahead: Ahead, at: float) -> tuple[float, ...]:
 def asked(ahead: Ahead, seen: Observation, desired: int) -> Ahead:
     """What is remembered once ``desired`` was decided: replicas asked for now, or starting ones given up."""
     more = desired - seen.ready - seen.starting
-    kept = ahead.asked_at[: max(0, len(ahead.asked_at) + min(0, more))]
+    kept = ahead.asked_at[: max(0, len(ahead.asked_at) + more)]
     return replace(ahead, asked_at=(*kept, *([seen.at] * max(0, more))))
 
 

@@ -44,16 +44,14 @@ def foresight(memory: Memory | None) -> Foresight | None:
     coming = paths(ahead.history, count, FLOOR_PER_S)
     if coming is None:
         return None
-    found = tuple(
-        Bin(at=memory.at + i * bin_s, **dict(zip(("low", "mid", "high"), _quantiles(coming, i), strict=True)))
-        for i in range(count)
-    )
+    found = tuple(_bin(coming, i, memory.at + i * bin_s) for i in range(count))
     return Foresight(at=memory.at, bin_s=bin_s, bins=found)
 
 
-def _quantiles(coming: Paths, i: int) -> list[float]:
-    """Of the weighted paths, in one bin."""
+def _bin(coming: Paths, i: int, at: float) -> Bin:
+    """The quantiles of the weighted paths in one bin."""
     order = np.argsort(coming.rates[:, i])
     reached: Any = np.cumsum(coming.weights[order])
     places = np.searchsorted(reached, np.array(QUANTILES) * reached[-1])
-    return [round(float(coming.rates[order[min(int(p), len(order) - 1)], i]), 4) for p in places]
+    low, mid, high = (round(float(rate), 4) for rate in coming.rates[order[places], i])
+    return Bin(at=at, low=low, mid=mid, high=high)

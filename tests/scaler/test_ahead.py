@@ -9,7 +9,13 @@ import msgspec
 import pytest
 
 from scaler.decide import State, decide, initial_state
-from scaler.foresight.ahead import initial
+from scaler.foresight import ahead as ahead_module
+from scaler.foresight.ahead import Ahead, Outlook, Terms, ages_s, asked, initial, learn, look
+from scaler.foresight.forecast import paths
+from scaler.foresight.history import History
+from scaler.foresight.idle import Wait
+from scaler.foresight.leadtime import Starts
+from scaler.foresight.newsvendor import choose
 from scaler.memory import without_blocks
 from scaler.model import Decision
 from tests.scaler.seen import Watch, policy, seen
@@ -252,3 +258,203 @@ def test_a_state_from_before_there_was_a_record_begins_one() -> None:
 
 def test_bins_fit_the_length_of_a_start() -> None:
     assert [initial(s).history.bin_s for s in (1.0, 30.0, 90.0, 900.0)] == [1.0, 5.0, 15.0, 15.0]
+
+
+# -- each look by itself
+
+TERMS = Terms(
+    rate=RATE,
+    concurrency=4.0,
+    service_s=0.4,
+    slo_wait_s=5.0,
+    lateness_price=10.0,
+    expected_start_s=90.0,
+    most=60,
+)
+NOT_SEEN = Starts("", (), ())
+
+
+def steady(rate: float, ticks: int = 4, **facts: Any) -> Ahead:
+    """What is remembered of so many ticks of 15 s, the last of them at 0."""
+    ahead = initial(90.0)
+    for i in range(ticks):
+        ahead = learn(ahead, seen(15.0 * (i + 1 - ticks), arrivals=15.0 * rate, **facts))
+    return ahead
+
+
+def looked(ahead: Ahead, terms: Terms = TERMS, at: float = 0.0, **facts: Any) -> Outlook:
+    outlook = look(ahead, seen(at, **facts), terms, NOT_SEEN)
+    assert outlook is not None
+    return outlook
+
+
+def asked_for(outlook: Outlook) -> dict[str, int]:
+    return {proposal.signal: proposal.count or 0 for proposal in outlook.proposals}
+
+
+def test_at_first_nothing_is_remembered() -> None:
+    ahead = Ahead(history=History(bin_s=15.0))
+    assert (ahead.first_at, ahead.first_count, ahead.first_rate, ahead.arrivals) == (None, 0, 0.0, 0.0)
+    assert ahead == initial(90.0)
+
+
+def test_the_first_tick_is_remembered_with_all_that_ran_and_started() -> None:
+    first = learn(initial(90.0), seen(100.0, ready=2, starting=3))
+    assert (first.first_at, first.first_count) == (100.0, 5)
+    later = learn(first, seen(115.0, ready=9))
+    assert (later.first_at, later.first_count) == (100.0, 5)
+
+
+def test_arrivals_add_up_until_rules_are_tried() -> None:
+    ahead = initial(90.0)
+    ticks: tuple[tuple[float | None, str], ...] = ((20.0, "fresh"), (None, "fresh"), (9.0, "stale"), (-4.0, "fresh"))
+    for i, (arrivals, data) in enumerate(ticks):
+        ahead = learn(ahead, seen(15.0 * i, arrivals=arrivals, data=data))
+    assert ahead.arrivals == 20.0
+    assert learn(ahead, seen(60.0, arrivals=3.0)).arrivals == 23.0
+    assert looked(steady(20.0)).ahead.arrivals == 0.0
+
+
+@pytest.mark.parametrize(
+    ("desired", "asked_at"),
+    [
+        pytest.param(7, (10.0, 20.0, 100.0, 100.0), id="two more"),
+        pytest.param(5, (10.0, 20.0), id="as many as there are"),
+        pytest.param(4, (10.0,), id="one given up, the newest"),
+        pytest.param(3, (), id="all that start given up"),
+        pytest.param(0, (), id="and those that are ready, too"),
+    ],
+)
+def test_when_those_that_start_were_asked_for_is_remembered(desired: int, asked_at: tuple[float, ...]) -> None:
+    ahead = Ahead(history=History(bin_s=15.0), asked_at=(10.0, 20.0))
+    assert asked(ahead, seen(100.0, ready=3, starting=2), desired).asked_at == asked_at
+
+
+def test_the_age_of_a_start_is_never_below_nothing() -> None:
+    assert ages_s(Ahead(history=History(bin_s=15.0), asked_at=(99.5, 100.0, 130.0)), 100.0) == (0.5, 0.0, 0.0)
+
+
+def test_paths_end_four_bins_after_one_asked_for_now_is_ready() -> None:
+    """Seven bins until then: 90 s and a tenth."""
+    first = looked(steady(36.0)).proposals[0]
+    assert first.because.startswith("cheapest for the next 165 s, in replica seconds: ")
+
+
+@pytest.mark.parametrize(
+    ("service_s", "floor"),
+    [
+        pytest.param(None, 5.0, id="nobody knows how long"),
+        pytest.param(1.9, 5.0, id="short ones"),
+        pytest.param(2.0, 10.0, id="long ones, which count one by one"),
+    ],
+)
+def test_arrivals_below_half_a_replica_are_noise_and_of_long_requests_below_a_whole_one(
+    monkeypatch: pytest.MonkeyPatch, service_s: float | None, floor: float
+) -> None:
+    floors = []
+
+    def noted(history: History, bins: int, below: float) -> Any:
+        floors.append(below)
+        return paths(history, bins, below)
+
+    monkeypatch.setattr(ahead_module, "paths", noted)
+    looked(steady(36.0), msgspec.structs.replace(TERMS, service_s=service_s))
+    assert floors == [floor]
+
+
+@pytest.mark.parametrize(("queued", "waits"), [(None, 0.0), (0.0, 0.0), (30.0, 30.0)])
+def test_those_that_start_count_as_far_along_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, queued: float | None, waits: float
+) -> None:
+    """One that is overdue is reckoned to be ready in half a bin."""
+    given = []
+
+    def noted(coming: Any, supply: Any, price: Any, queue: float, bin_s: float, most: int) -> Any:
+        given.append((supply.starting_s, supply.lead_s, price.rent_bins, queue))
+        return choose(coming, supply, price, queue, bin_s, most)
+
+    monkeypatch.setattr(ahead_module, "choose", noted)
+    ahead = msgspec.structs.replace(steady(36.0), asked_at=(-85.0, -60.0, -5.0))
+    looked(ahead, ready=1, starting=3, queued=queued)
+    assert given == [((7.5, 30.0, 85.0), pytest.approx(99.0), 4, waits)]
+
+
+@pytest.mark.parametrize(
+    ("expected_start_s", "until_s"),
+    [
+        pytest.param(90.0, 615.0, id="until nothing is guessed any more, and a bin"),
+        pytest.param(900.0, 6030.0, id="for 6.7 slow starts"),
+    ],
+)
+def test_nothing_is_given_up_in_the_first_minutes(expected_start_s: float, until_s: float) -> None:
+    terms = msgspec.structs.replace(TERMS, expected_start_s=expected_start_s)
+
+    def least(since_s: float) -> int | None:
+        ahead = msgspec.structs.replace(steady(1.0), first_at=1000.0, first_count=6)
+        return asked_for(looked(ahead, terms, at=1000.0 + since_s, ready=6)).get("first_look")
+
+    assert [least(s) for s in (0.0, until_s - 1.0, until_s)] == [6, 6, None]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected", "facts", "first_count", "count"),
+    [
+        pytest.param(20, 101.0, {}, 3, 11, id="no more than before: as many as they keep busy"),
+        pytest.param(20, 101.0, {}, 15, 15, id="or as many as were worth it"),
+        pytest.param(5, 101.0, {}, 15, 5, id="or as few as are wanted"),
+        pytest.param(20, 102.0, {}, 3, 20, id="more than before"),
+        pytest.param(20, 101.0, {"queued": 1.0}, 3, 20, id="somebody waits"),
+        pytest.param(20, 50.0, {"queued": 1.0}, 3, 20, id="… and fewer are expected"),
+    ],
+)
+def test_only_guesses_are_no_reason_for_more_than_were_found_enough(
+    wanted: int, expected: float, facts: dict[str, float], first_count: int, count: int
+) -> None:
+    ahead = msgspec.structs.replace(initial(90.0), first_count=first_count, first_rate=100.0)
+    assert ahead_module._as_found_before(ahead, seen(**facts), TERMS, wanted, expected) == count
+
+
+def test_what_was_found_worth_it_in_the_first_minutes_stays_until_they_are_over() -> None:
+    """Forty in a second came, and guesses are that they rise by 24 % in eleven bins: what counts is the first."""
+    first = looked(steady(40.0))
+    assert first.proposals[0].because.startswith("cheapest")
+    assert first.ahead.first_count == asked_for(first)["forecast"] >= 4
+    assert first.ahead.first_rate == pytest.approx(40.0 * (1 + 0.24 / 11))
+    more = msgspec.structs.replace(steady(40.0), first_count=50, first_rate=1000.0)
+    after = looked(more).ahead
+    assert (after.first_count, after.first_rate) == (50, 1000.0)
+    later = msgspec.structs.replace(steady(40.0), first_at=-1e4)
+    assert (looked(later).ahead.first_count, looked(later).ahead.first_rate) == (0, 0.0)
+
+
+def test_fewer_than_guesses_ask_for_are_said_to_be_enough() -> None:
+    before = msgspec.structs.replace(steady(40.0), first_count=1, first_rate=1000.0)
+    found = looked(before).proposals[0]
+    assert found.because.startswith(f"{found.count} were enough for as many arrivals before; only guesses say more: ")
+
+
+@pytest.mark.parametrize(("ready", "starting", "kept"), [(0, 0, None), (1, 0, 1), (0, 1, 1), (1, 1, 1)], ids=str)
+def test_the_last_one_is_kept_by_what_another_start_costs(
+    monkeypatch: pytest.MonkeyPatch, ready: int, starting: int, kept: int | None
+) -> None:
+    """90 s of a replica, and ten times the quarter of a second that the request needs which is late by then."""
+    prices = []
+
+    def noted(_: History, price_s: float) -> Wait:
+        prices.append(price_s)
+        return Wait(idle_s=30.0, seconds=45.0, ended=9, gaps=10)
+
+    monkeypatch.setattr(ahead_module, "worth_keeping", noted)
+    ahead = msgspec.structs.replace(steady(0.0), first_at=-1e4, first_count=0)
+    outlook = looked(ahead, msgspec.structs.replace(TERMS, rate=4.0), ready=ready, starting=starting)
+    assert asked_for(outlook).get("last_replica") == kept
+    assert prices == ([] if kept is None else [92.5])
+
+
+def test_a_forecast_that_stands_back_asks_for_none() -> None:
+    ahead = steady(20.0)
+    costs = (2000.0,) * 3 + (1000.0,) * 3
+    trials = msgspec.structs.replace(ahead.trials, speaks=3, costs=costs)
+    outlook = looked(msgspec.structs.replace(ahead, trials=trials))
+    assert (outlook.speaks, asked_for(outlook)) == (False, {"forecast": 0})
+    assert outlook.proposals[0].because.endswith("the signals alone cost 50 % less")
