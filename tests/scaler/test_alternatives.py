@@ -103,3 +103,24 @@ def test_counts_that_nothing_speaks_about_are_said_to_be_so() -> None:
     assert more.step == "blind"
     alone = alternatives(Decision(desired=0, limited_by=None, because="No replica."))
     assert [(a.replicas, a.step, a.because) for a in alone] == [(1, None, "is more than anything asks for.")]
+
+
+def decided(desired: int, *steps: Step) -> Decision:
+    return Decision(desired=desired, limited_by=None, because=f"{desired} replicas.", steps=steps)
+
+
+def test_the_first_signal_speaks_against_one_fewer_though_it_asked_for_less_than_ran_before() -> None:
+    fewer, _ = alternatives(decided(3, step("concurrency", 5, 3, "12 requests at once")))
+    assert (fewer.step, fewer.because) == ("concurrency", "is too few: 12 requests at once.")
+    fewer, _ = alternatives(decided(3, step("concurrency", 5, 3, "12 at once"), step("cpu", 3, 3, "1 is enough")))
+    assert fewer.step == "concurrency"
+
+
+def test_a_ceiling_one_below_what_is_asked_for_is_what_forbids_one_more() -> None:
+    _, more = alternatives(decided(3, step("concurrency", 0, 4, "16 at once"), step("max", 4, 3, "3 at most")))
+    assert (more.step, more.because) == ("max", "is not allowed: 3 at most.")
+
+
+def test_a_count_beyond_those_that_were_weighed_is_told_without_the_scales() -> None:
+    _, more = alternatives(decided(3, step("forecast", 1, 3, SCALES)))
+    assert more.because == f"is more than anything asks for; the most is 3: {SCALES}."

@@ -8,11 +8,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from scaler.decide import State, decide, initial_state
 from scaler.errors import BadSetting
 from scaler.foresight.ahead import initial
-from scaler.model import Pin
+from scaler.model import Pin, Step
 from tests.scaler.seen import Watch, policy, seen
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC).timestamp()  # a Monday
@@ -374,3 +375,89 @@ def test_what_drains_is_billed_beside_what_is_asked_for() -> None:
     _, state = decide(rules, State(), seen(0.0, in_flight=12.0, draining=2))
     assert state.spend is not None
     assert state.spend.billed == 5
+
+
+def test_a_window_of_a_second_teaches_a_service_time() -> None:
+    _, state = decide(policy(), State(), seen(0.0, window_s=1.0, in_flight=3.0, completed=2.0))
+    assert state.service_s == 1.5
+
+
+@pytest.mark.parametrize(
+    ("facts", "use"),
+    [({"arrivals": 75.0}, "25%"), ({"in_flight": None}, "0%")],
+    ids=["the other has nothing in work", "the other is not known"],
+)
+def test_how_full_replicas_would_be_is_told_by_the_fullest_signal_that_is_known(
+    facts: dict[str, Any], use: str
+) -> None:
+    both = policy(target={"concurrency": 4, "requests_per_second": 10})
+    *_, more = Watch(both, ready=1).tick(**facts).beside
+    assert more.because == f"2 replicas: {use} of what they carry (requests_per_second)"
+
+
+@pytest.mark.parametrize(("rate", "taken_for", "not_for"), [(4.0, 1.0, 16.0), (1.0, 4.0, 0.1)])
+def test_until_a_service_time_is_known_it_is_the_one_that_both_targets_imply(
+    rate: float, taken_for: float, not_for: float
+) -> None:
+    def told(service_s: float | None) -> list[tuple[Step, ...]]:
+        target = {"concurrency": 4, "requests_per_second": rate}
+        watch = Watch(policy(target=target, forecast=True, start={"expected_s": 90}))
+        watch.state = replace(watch.state, service_s=service_s)
+        return [watch.tick(arrivals=7.5 * (1 + i * 7 % 5)).steps for i in range(20)]
+
+    assert told(None) == told(taken_for) != told(not_for)
+
+
+def window(asked: list[tuple[float, int]], at: float, *, last_at: float, desired: int, load: int) -> State:
+    """What is remembered of past demands after a tick that needs ``load`` replicas."""
+    before = State(at=last_at, desired=desired, window=tuple(asked))
+    rules = policy(replicas={"max": 1000}, scale_in={"window_s": 100})
+    return decide(rules, before, seen(at, in_flight=4.0 * load))[1]
+
+
+def test_a_demand_that_stays_is_remembered_once() -> None:
+    assert window([(90.0, 3)], 95.0, last_at=90.0, desired=3, load=3).window == ((95.0, 3),)
+    assert window([], 95.0, last_at=-900.0, desired=3, load=3).window == ((95.0, 3),)
+
+
+@pytest.mark.parametrize("at", [50.0, 150.0])
+def test_a_look_at_the_same_moment_or_a_whole_window_later_is_no_gap(at: float) -> None:
+    assert window([(50.0, 2)], at, last_at=50.0, desired=8, load=2).desired == 2
+
+
+def test_what_ran_before_a_gap_stands_for_all_smaller_demands_before_it() -> None:
+    after = window([(90.0, 7), (95.0, 5), (98.0, 3)], 99.0, last_at=100.0, desired=5, load=1)
+    assert after.window == ((90.0, 7), (99.0, 5), (99.0, 1))
+
+
+@pytest.mark.parametrize("near", [0, 1, 30, 62, 63])
+def test_of_too_many_demands_the_two_nearest_in_time_are_held_as_the_larger_for_as_long_as_the_later(near: int) -> None:
+    demands = [(k + (0.5 if k == near else 0.0), 100 - k) for k in range(65)]
+    after = window(demands[:64], 64.0, last_at=63.5, desired=0, load=36)
+    assert after.window == (*demands[:near], (demands[near + 1][0], demands[near][1]), *demands[near + 2 :])
+    as_many = window(demands[1:64], 64.0, last_at=63.5, desired=0, load=36)
+    assert as_many.window == tuple(demands[1:])
+
+
+@pytest.mark.parametrize(("second", "floor"), [(3, 5), (5, 5)])
+def test_of_floors_ahead_a_later_one_counts_only_where_it_is_larger(second: int, floor: int) -> None:
+    rules = [{"from": "12:00:10", "to": "12:00:15", "min": 5}, {"from": "12:00:20", "to": "12:00:25", "min": second}]
+    service = policy(schedule={"timezone": "UTC", "rules": rules}, replicas={"min": 2, "max": 9})
+    told = Watch(service, at=NOON, every_s=1.0).tick()
+    assert told.desired == floor
+    assert "the schedule wants 5 in 10 s" in told.because
+
+
+def test_who_is_no_longer_configured_has_no_replicas_and_says_so() -> None:
+    told = Watch(replace(policy(), removed=True), ready=2).tick(in_flight=8.0)
+    assert (told.desired, told.limited_by) == (0, "removed")
+    assert told.because == "No replica instead of 2: the service is no longer configured."
+
+
+def test_the_budget_counts_who_is_being_deleted_as_who_drains() -> None:
+    rules = policy(budget={"replica_hour": 1.0, "daily": 1.5}, replicas={"max": 40})
+
+    def most(**going: int) -> int:
+        return Watch(rules, at=NOON).tick(in_flight=160.0, **going).desired
+
+    assert most(deleting=4) == most(draining=4) == most(draining=2, deleting=2) < most() < 40

@@ -9,14 +9,21 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from scaler.config import load
+from scaler.decide import State
 from scaler.errors import Conflict, OutOfCapacity, Refused, Unavailable
-from scaler.model import Phase, Replica
-from scaler.ports import Changes, DecisionRow
+from scaler.measure import Totals
+from scaler.memory import Memory
+from scaler.model import Decision, Phase, Replica
+from scaler.observe import Fleet
+from scaler.plan import Plan
+from scaler.ports import Changes, DecisionRow, ServiceRow, Stored
 from scaler.rollout import Rollout, read, undone
 from scaler.tick.act import ACTIONS_AT_ONCE
+from scaler.tick.rows import Outcome, to_record, to_save
 from scaler.tick.service import SIGHT_S
-from tests.builders import front
-from tests.scaler.ticking import SERVICE, TEMPLATE, Ticking
+from tests.builders import NOW, front, replica
+from tests.scaler.ticking import SERVICE, TEMPLATE, Ticking, managed
 
 pytestmark = pytest.mark.anyio
 
@@ -726,3 +733,35 @@ async def test_a_pool_that_refuses_is_left_alone_and_replicas_are_made_from_the_
     assert "standbyPoolProfile" not in held.body["properties"]
     assert "standby_pool" in await conditions_of(ticking)
     assert held.region == "westeurope", "the region is not to blame"
+
+
+def outcome(*rows: Replica, removed: tuple[Replica, ...] = (), version: int = 8) -> Outcome:
+    """What a tick over these rows came to."""
+    decided = Decision(desired=len(rows), limited_by=None, because="")
+    memory = Memory(at=NOW, state=State(), totals=Totals(at=NOW), decision=decided)
+    planned = Plan(replicas=rows, removed=removed)
+    return Outcome(
+        memory=memory, fleet=Fleet(replicas=rows), planned=planned, version=version, rolled=None, shadow=None
+    )
+
+
+def test_only_rows_that_changed_are_written_and_only_rows_that_were_stored_are_removed() -> None:
+    kept, changes, gone, never = replica("a"), replica("b"), replica("c", Phase.INTENDED), replica("d", Phase.INTENDED)
+    stored = Stored(service="iris", replicas=(kept, changes, gone))
+    after = replace(changes, silent_since=NOW)
+    _, saved = to_save(stored, None, outcome(kept, after, removed=(gone, never)), 300.0)
+    assert (saved.written, saved.removed) == ((after,), (gone,))
+
+
+def test_who_was_in_no_list_is_waited_for_in_none_and_who_left_an_earlier_one_as_before() -> None:
+    row = ServiceRow(memory=b"", endpoints_version=7)
+    draining = [replica("a", Phase.DRAINING, drain_version=8), replica("b", Phase.DRAINING, drain_version=3)]
+    _, saved = to_save(Stored(service="iris", row=row), None, outcome(*draining), 300.0)
+    assert [r.drain_version for r in saved.written] == [7, 3]
+
+
+def test_the_call_that_records_a_decision_is_counted_though_no_other_was_made() -> None:
+    (service,) = managed(load(f"services:\n  iris:{SERVICE}", "autoscaler.yaml"), TEMPLATE, "CN=test")
+    for calls, told in (({}, {"table": 1}), ({"list": 1, "table": 2}, {"list": 1, "table": 3})):
+        row = to_record(service, State(), outcome(), tick="t", cause="", actions=[], seconds=0.0, calls=calls)
+        assert json.loads(row.calls) == told
