@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from scaler.foresight import trials
-from scaler.foresight.forecast import PRIOR_BINS, Paths, paths
+from scaler.foresight.forecast import PRIOR_BINS, Paths, analogs_at, paths
 from scaler.foresight.history import History, record
 from scaler.foresight.idle import worth_keeping
 from scaler.foresight.leadtime import Starts, asked_after, mean_start_s
@@ -107,7 +107,8 @@ def look(ahead: Ahead, seen: Observation, terms: Terms, starts: Starts) -> Outlo
     start_s = mean_start_s(starts.known_s, terms.expected_start_s, unended_s)
     bins = math.ceil(start_s * START_MARGIN / ahead.history.bin_s) + BINS_AFTER
     whole = terms.service_s is not None and terms.service_s >= LONG_REQUEST_S
-    coming = paths(ahead.history, bins, terms.rate * (1.0 if whole else FLOOR_REPLICAS))
+    floor = terms.rate * (1.0 if whole else FLOOR_REPLICAS)
+    coming = paths(ahead.history, bins, floor, analogs_at(terms.lateness_price))
     if coming is None:
         return None
     choice = _choice(ahead, seen, terms, coming, start_s)

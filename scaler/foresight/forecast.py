@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from scaler.foresight.history import BLOCK_BINS, Block, Floats, History, features, now
 
-ANALOGS = 100
+ANALOGS = 100  # at a lateness price of 10 or less, twice as many at 100
+MOST_ANALOGS = 400
 STRIDE = 2  # every second past moment is looked at
 # Of squared differences: level, and the four slopes.
 SHAPE_WEIGHTS = np.array([1.0, 4.0, 2.0, 1.0, 0.5], dtype=np.float32)
@@ -42,7 +43,7 @@ WORTH = 0.25  # requests that what was expected counts for
 FIRST_MOMENT = 4
 RECKONED_EVERY = 4  # bins
 SAMPLED = 16  # one in so many distances says how near the nearest may be …
-SAMPLE_RANK = 16  # … by the one of this rank, which about 2.5 times as many as are wanted are nearer than
+SAMPLE_SHARE = 6  # … by the one whose rank is this part of those wanted: about 2.5 times as many are nearer
 
 Single = NDArray[np.float32]
 
@@ -77,9 +78,15 @@ class Past(Struct, frozen=True):
     effect: Floats
 
 
-def paths(history: History, bins: int, floor: float) -> Paths | None:
+def analogs_at(lateness_price: float) -> int:
+    """How many past moments are followed: the dearer lateness is, the rarer are the futures that still count."""
+    tenfolds = math.log10(max(lateness_price, 10.0) / 10.0)
+    return min(MOST_ANALOGS, round(ANALOGS * math.exp2(tenfolds)))
+
+
+def paths(history: History, bins: int, floor: float, analogs: int = ANALOGS) -> Paths | None:
     """Paths over the next ``bins`` bins; None where the newest rate is not known. ``floor`` (arrivals per second) is
-    the rate below which differences mean nothing."""
+    the rate below which differences mean nothing, ``analogs`` how many past moments are followed at most."""
     means = now(history)
     newest = float(means[0])
     if math.isnan(newest):
@@ -88,7 +95,7 @@ def paths(history: History, bins: int, floor: float) -> Paths | None:
     known = np.where(np.isnan(means), newest, means)[:, None]
     shape = _shapes(known, floor)[:, 0]
     newest = float(_estimates(known, history.bin_s)[0])
-    followed, weights = _analogs(_past(history, bins, floor), shape, newest, bins, floor)
+    followed, weights = _analogs(_past(history, bins, floor), shape, newest, floor, analogs)
     seen = len(history.blocks) * BLOCK_BINS + len(history.tail) // 4
     share = PRIOR_SHARE * max(0.0, 1.0 - seen / PRIOR_BINS) if len(weights) else 1.0
     ramps = newest * (1.0 + np.outer([end - 1.0 for end, _ in PRIOR_RAMPS], np.arange(1, bins + 1) / bins))
@@ -100,10 +107,10 @@ def paths(history: History, bins: int, floor: float) -> Paths | None:
 # -- analogs and their correction
 
 
-def _analogs(past: Past, shape: Single, newest: float, bins: int, floor: float) -> tuple[Floats, Floats]:
-    m = past.moments
+def _analogs(past: Past, shape: Single, newest: float, floor: float, most: int) -> tuple[Floats, Floats]:
+    m, bins = past.moments, past.effect.shape[1]
     apart = m.lengths - 2.0 * ((shape * SHAPE_WEIGHTS) @ m.shapes)
-    chosen = _nearest(apart.astype(np.float32))
+    chosen = _nearest(apart.astype(np.float32), most)
     if not len(chosen):
         return np.empty((0, bins)), np.empty(0)
     futures = m.rates[m.places[chosen][:, None] + np.arange(1, bins + 1)].astype(np.float64)
@@ -114,17 +121,17 @@ def _analogs(past: Past, shape: Single, newest: float, bins: int, floor: float) 
     return np.maximum((futures + floor) * scale - floor, 0.0), weights / weights.sum()
 
 
-def _nearest(apart: Single) -> NDArray[np.int_]:
-    """The places of the smallest numbers, at most ``ANALOGS``, smallest first. What a sample says must be near enough
+def _nearest(apart: Single, most: int) -> NDArray[np.int_]:
+    """The places of the smallest numbers, at most ``most``, smallest first. What a sample says must be near enough
     is looked at alone, where that is enough of them: to part all of two weeks takes ten times as long."""
     among = np.arange(len(apart))
-    sample = apart[::SAMPLED]
-    if len(sample) > SAMPLE_RANK:
-        near = np.flatnonzero(apart <= np.partition(sample, SAMPLE_RANK)[SAMPLE_RANK])
-        among = near if len(near) >= ANALOGS else among
+    sample, rank = apart[::SAMPLED], most // SAMPLE_SHARE
+    if len(sample) > rank:
+        near = np.flatnonzero(apart <= np.partition(sample, rank)[rank])
+        among = near if len(near) >= most else among
     found = apart[among]
-    if len(found) > ANALOGS:
-        chosen = np.argpartition(found, ANALOGS)[:ANALOGS]
+    if len(found) > most:
+        chosen = np.argpartition(found, most)[:most]
         among, found = among[chosen], found[chosen]
     ranked = among[np.lexsort((among, found))]
     return ranked[np.isfinite(apart[ranked])]

@@ -11,7 +11,7 @@ import pytest
 from scaler.decide import State, decide, initial_state
 from scaler.foresight import ahead as ahead_module
 from scaler.foresight.ahead import Ahead, Outlook, Terms, ages_s, asked, initial, learn, look
-from scaler.foresight.forecast import paths
+from scaler.foresight.forecast import analogs_at, paths
 from scaler.foresight.history import History
 from scaler.foresight.idle import Wait
 from scaler.foresight.leadtime import Starts
@@ -353,13 +353,13 @@ def test_arrivals_below_half_a_replica_are_noise_and_of_long_requests_below_a_wh
 ) -> None:
     floors = []
 
-    def noted(history: History, bins: int, below: float) -> Any:
-        floors.append(below)
-        return paths(history, bins, below)
+    def noted(history: History, bins: int, below: float, analogs: int) -> Any:
+        floors.append((below, analogs))
+        return paths(history, bins, below, analogs)
 
     monkeypatch.setattr(ahead_module, "paths", noted)
-    looked(steady(36.0), msgspec.structs.replace(TERMS, service_s=service_s))
-    assert floors == [floor]
+    looked(steady(36.0), msgspec.structs.replace(TERMS, service_s=service_s, lateness_price=100.0))
+    assert floors == [(floor, analogs_at(100.0))]
 
 
 @pytest.mark.parametrize(("queued", "waits"), [(None, 0.0), (0.0, 0.0), (30.0, 30.0)])

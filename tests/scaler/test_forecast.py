@@ -10,7 +10,7 @@ import pytest
 from msgspec import Struct
 
 from scaler.foresight import forecast
-from scaler.foresight.forecast import ANALOGS, PRIOR_RAMPS, Paths, _nearest, paths
+from scaler.foresight.forecast import ANALOGS, MOST_ANALOGS, PRIOR_RAMPS, Paths, _nearest, analogs_at, paths
 from scaler.foresight.history import BLOCK_BINS, History, record
 
 FLOOR = 5.0
@@ -85,6 +85,14 @@ def test_the_analogs_are_at_most_so_many() -> None:
     found = paths(watched(day(12 * 60)), BINS, FLOOR)
     assert found is not None
     assert len(found.weights) == ANALOGS + len(PRIOR_RAMPS)
+    more = paths(watched(day(12 * 60)), BINS, FLOOR, 2 * ANALOGS)
+    assert more is not None
+    assert len(more.weights) == 2 * ANALOGS + len(PRIOR_RAMPS)
+
+
+def test_the_dearer_lateness_is_the_more_moments_are_followed() -> None:
+    priced = {price: analogs_at(price) for price in (1e-9, 1.0, 10.0, 100.0, 300.0, 1e300)}
+    assert priced == {1e-9: ANALOGS, 1.0: ANALOGS, 10.0: ANALOGS, 100.0: 200, 300.0: 278, 1e300: MOST_ANALOGS}
 
 
 def test_bins_that_were_not_watched_are_no_analogs_and_spoil_nothing() -> None:
@@ -127,8 +135,9 @@ def test_the_same_record_gives_the_same_paths_whatever_is_cached() -> None:
     assert first.weights.tobytes() == again.weights.tobytes()
 
 
+@pytest.mark.parametrize("most", [ANALOGS, 2 * ANALOGS])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_nearest_are_the_nearest_whatever_a_sample_says(seed: int) -> None:
+def test_the_nearest_are_the_nearest_whatever_a_sample_says(seed: int, most: int) -> None:
     chance = np.random.default_rng(seed)
     smooth = np.abs(np.cumsum(chance.normal(size=20_000))).astype(np.float32)  # neighbours alike: a sample misleads
     smooth[chance.integers(0, 20_000, 500)] = np.inf
@@ -137,8 +146,8 @@ def test_the_nearest_are_the_nearest_whatever_a_sample_says(seed: int) -> None:
     few = [smooth[:count] for count in (50, 100, 250, 300)]
     for apart in (smooth, hidden, *few, np.full(900, np.inf, dtype=np.float32)):
         finite = np.flatnonzero(np.isfinite(apart))
-        wanted = finite[np.lexsort((finite, apart[finite]))][:ANALOGS]
-        assert sorted(apart[_nearest(apart)]) == sorted(apart[wanted])
+        wanted = finite[np.lexsort((finite, apart[finite]))][:most]
+        assert sorted(apart[_nearest(apart, most)]) == sorted(apart[wanted])
 
 
 # -- reckoned once more, moment by moment
