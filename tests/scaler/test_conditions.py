@@ -1,14 +1,19 @@
 """Conditions have a name, a grade, a meaning and a remedy; the page lists them all."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from scaler import memory
 from scaler.conditions import CAUSES, KINDS, blames_template, cause, condition, container_trouble, happened
+from scaler.decide import State
+from scaler.foresight.ahead import Ahead
+from scaler.foresight.history import Block, History
+from scaler.measure import Totals
 from scaler.memory import Backoff
-from scaler.model import Condition, Phase, Replica
+from scaler.model import Condition, Observation, Phase, Pin, Replica
 from scaler.observe import CLOCKS_APART_S, RETRY_LONGEST_S, Limits, adopted, look
 from tests.builders import NOW, detail, front, group, replica, seen, stats
 
@@ -214,3 +219,126 @@ def test_what_azure_puts_off_or_does_not_carry_out_is_said(row: Replica, listed:
     assert [c.name for c in found if c.until is None] == name
     blind = seen([row], groups=None)
     assert "azure_fails" not in [c.name for c in memory.conditions((), look(blind, LIMITS), {}, blind, [])]
+
+
+@pytest.mark.parametrize(("failures", "wait_s"), [(0, 15), (1, 30), (2, 60), (5, 480), (6, 600), (9, 600)])
+def test_each_failure_in_a_row_doubles_the_wait_up_to_ten_minutes(failures: int, wait_s: float) -> None:
+    refused = replica("a", Phase.CREATING, failure="ServiceUnavailable", because="full", ready_at=None)
+    before = Backoff(until=NOW - 1, failures=failures, because="x", code="ServiceUnavailable")
+    fleet = look(seen([refused], groups={}, details={"a": None}), LIMITS)
+    after = memory.next_backoff({"westeurope": before} if failures else {}, fleet, NOW)
+    assert after == {
+        "westeurope": Backoff(
+            until=NOW + wait_s, failures=failures + 1, because="full", code="ServiceUnavailable", retry_at=0.0
+        )
+    }
+
+
+def test_a_wait_is_remembered_for_as_long_as_the_longest_after_it_ended_and_holds_nothing_up() -> None:
+    fleet = look(seen([]), LIMITS)
+    for ended_s, kept in ((0, True), (599, True), (600, False)):
+        waits = {"westeurope": Backoff(until=NOW - ended_s, failures=2, because="x")}
+        assert memory.next_backoff(waits, fleet, NOW) == (waits if kept else {})
+        assert not memory.waits(waits, "westeurope", NOW)
+
+
+@pytest.mark.parametrize(("retry_at", "kept"), [(NOW, False), (NOW + 1, True)])
+def test_after_a_start_that_succeeded_only_what_azure_asked_for_and_is_not_over_is_waited_for(
+    retry_at: float, kept: bool
+) -> None:
+    before = Backoff(until=NOW + 600, failures=4, because="x", retry_at=retry_at)
+    fleet = look(seen([replica("a", Phase.STARTING)], answering=[stats("a")]), LIMITS)
+    after = replace(before, until=retry_at, failures=0)
+    assert memory.next_backoff({"westeurope": before}, fleet, NOW) == ({"westeurope": after} if kept else {})
+
+
+def test_a_region_that_asks_for_a_wait_gets_it_and_no_longer_one_is_shortened() -> None:
+    def waits(row: Replica, before: dict[str, Backoff]) -> dict[str, Backoff]:
+        return memory.next_backoff(before, look(seen([row], groups={}), LIMITS), NOW)
+
+    row = replica("a", Phase.CREATING, phase_at=NOW - 1, retry_at=NOW + 50, because="503")
+    asked = Backoff(until=NOW + 50, failures=0, because="503", code="InternalServerError", retry_at=NOW + 50)
+    assert waits(row, {}) == {"westeurope": asked}
+    assert waits(replace(row, retry_at=NOW), {}) == {}
+    longer = replace(asked, until=NOW + 600, retry_at=NOW + 70)
+    assert waits(row, {"westeurope": longer}) == {"westeurope": longer}
+    shorter = replace(asked, until=NOW + 5, retry_at=NOW + 5)
+    assert waits(row, {"westeurope": shorter}) == {"westeurope": asked}
+
+
+def test_no_more_than_there_are_can_be_had_only_where_every_region_is_full() -> None:
+    full = Backoff(until=NOW + 30, failures=1, because="x", code="ServiceUnavailable")
+    rows = [replica("a"), replica("b", Phase.DELETING), replica("c", Phase.DELETING)]
+    both = {"westeurope": full, "northeurope": full}
+    assert memory.room(both, (), list(both), rows, NOW) == 1
+    assert memory.room({"westeurope": full}, (), list(both), rows, NOW) is None
+
+
+def test_of_two_regions_one_that_waits_is_not_nowhere_and_each_wait_says_what_it_is_about() -> None:
+    wait = Backoff(until=NOW + 30, failures=1, because="x", code="ServiceUnavailable")
+    view = seen([])
+    backoff = {"westeurope": wait, memory.POOL: wait, "t1": wait}
+    found = memory.conditions((), look(view, LIMITS), backoff, view, ["westeurope", "northeurope"])
+    assert {c.about for c in found} == {"westeurope", memory.POOL, "version t1"}
+    assert "nowhere" not in {c.name for c in found}
+
+
+@pytest.mark.parametrize(
+    ("code", "about"), [("InvalidRequestContent", "version t1"), ("ContainerGroupQuotaReached", "westeurope")]
+)
+def test_a_group_that_was_never_made_is_told_by_what_kept_it(code: str, about: str) -> None:
+    refused = replica("a", Phase.CREATING, failure=code, ready_at=None)
+    view = seen([refused], groups={}, details={"a": None})
+    found = memory.conditions((), look(view, LIMITS), {}, view, [])
+    assert [c.about for c in found] == [about]
+
+
+def test_what_is_over_to_the_second_or_in_order_is_not_the_matter() -> None:
+    assert shown(list_at=NOW, show_at=NOW) == {}
+    assert shown(front=front(at=NOW - 60)) == {}
+    assert shown(groups={}) == {}
+    assert set(shown(before=[happened("vanished", NOW, about="b")])) == {"vanished"}
+    view = seen([replica("a"), replica("b")], answering=[stats("b")])
+    assert memory.conditions((), look(view, LIMITS), {}, view, []) == ()
+
+
+def test_of_what_happened_the_newest_twenty_are_shown() -> None:
+    view = seen([])
+    before = [happened("vanished", NOW - 1, about=f"r{i}") for i in range(25)]
+    found = memory.conditions(before, look(view, LIMITS), {}, view, [])
+    assert [c.about for c in found] == [f"r{i}" for i in range(5, 25)]
+
+
+def test_who_is_being_deleted_hides_no_trouble_of_the_others() -> None:
+    rows = [replica("a", Phase.DELETING, phase_at=NOW - 1), replica("b", Phase.STARTING)]
+    view = seen(rows, details={"b": detail("b", events=("Failed: could not pull image x",))})
+    found = memory.conditions((), look(view, LIMITS), {}, view, [])
+    assert [(c.name, c.about) for c in found] == [("image_pull", "b")]
+
+
+def remembered(at: float = NOW, pin: Pin | None = None, **changes: Any) -> memory.Memory:
+    observation = Observation(at=at, window_s=15.0, ready=0, starting=0, pin=pin)
+    return memory.Memory(at=at, state=State(), totals=Totals(at=at), observation=observation, **changes)
+
+
+@pytest.mark.parametrize(("until", "told"), [(None, ["pinned"]), (NOW + 1, ["pinned"]), (NOW, [])])
+def test_a_pin_is_told_of_once_while_it_is_in_force(until: float | None, told: list[str]) -> None:
+    pinned = remembered(pin=Pin(min=1, max=1, since=0.0, until=until))
+    found = memory.told_of("iris", None, pinned, "timer", ())
+    assert [event.type for event in found] == told
+    assert memory.told_of("iris", pinned, pinned, "timer", ()) == ()
+    assert memory.told_of("iris", None, replace(remembered(), observation=None), "timer", ()) == ()
+    waits = remembered(at=NOW + 1, outbox=found)
+    assert memory.told_of("iris", waits, waits, "timer", ()) == found
+    assert memory.told_of("iris", waits, waits, "timer", [event.id for event in found]) == ()
+
+
+def test_a_block_that_was_known_is_no_new_one() -> None:
+    one, two, three = (Block(number=i, bin_s=15.0, rates=b"", digest=bytes([i])) for i in range(3))
+
+    def state(*blocks: Block) -> State:
+        return State(ahead=Ahead(history=History(bin_s=15.0, blocks=blocks)))
+
+    assert memory.new_blocks(state(one), state(one, two, three)) == (two, three)
+    assert memory.new_blocks(state(one, two), state(one, two)) == ()
+    assert memory.new_blocks(None, state(one)) == (one,)

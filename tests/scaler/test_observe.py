@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from scaler.model import Phase, Replica
-from scaler.observe import CLOCKS_APART_S, CREATE_GRACE_S, RETRY_LONGEST_S, Limits, Seen, in_time, look
+from scaler.observe import CLOCKS_APART_S, CREATE_GRACE_S, RETRY_LONGEST_S, Limits, Seen, in_time, look, may_be_gone
 from tests.builders import NOW, detail, group, replica, seen, stats
 
 LIMITS = Limits(start_deadline_s=900.0, unhealthy_after_s=60.0)
@@ -187,3 +187,54 @@ def test_a_start_that_is_given_up_is_one_failure_and_its_end_is_no_second_one() 
     assert [r.name for r in fleet.failures] == ["a"]
     after = look(seen(fleet.replicas, groups={}, details={"a": None}), LIMITS)
     assert (after.failures, [r.name for r in after.removed]) == ((), ["a"])
+
+
+@pytest.mark.parametrize(
+    "field", ["intended_at", "phase_at", "ready_at", "silent_since", "drain_since", "idle_since", "asked_at"]
+)
+def test_a_time_to_come_is_now_and_one_that_is_past_stays_whichever_it_is(field: str) -> None:
+    late = in_time(replica("a", P.DRAINING, **{field: NOW + CLOCKS_APART_S + 1}), NOW)
+    assert getattr(late, field) == NOW
+    other = "phase_at" if field != "phase_at" else "intended_at"
+    past = in_time(replica("a", P.DRAINING, **{field: NOW - 5, other: NOW + 900}), NOW)
+    assert (getattr(past, field), getattr(past, other)) == (NOW - 5, NOW)
+    allowed = replica("a", P.DRAINING, **{field: NOW + CLOCKS_APART_S})
+    assert in_time(allowed, NOW) == allowed
+
+
+def test_an_intent_and_what_is_listed_are_worth_no_look_and_without_a_list_nothing_is() -> None:
+    assert may_be_gone(replica("a", P.INTENDED), {}, NOW) is False
+    assert may_be_gone(replica("a"), {"a": group("a")}, NOW) is False
+    assert may_be_gone(replica("a"), None, NOW) is False
+
+
+def test_a_group_that_no_row_knew_is_told_of() -> None:
+    fleet = look(seen([replica("a", P.STARTING, etag=""), replica("b", P.STARTING)]), LIMITS)
+    assert [(c.name, c.about) for c in fleet.conditions] == [("unknown_group", "a")]
+
+
+@pytest.mark.parametrize(("silent_s", "phase"), [(59, P.READY), (60, P.DRAINING)])
+def test_who_is_silent_beside_neighbours_that_answer_has_so_long_and_no_longer(silent_s: float, phase: Phase) -> None:
+    rows = [replica("a", silent_since=NOW - silent_s), replica("b")]
+    assert [r.phase for r in look(seen(rows, answering=[stats("b")]), LIMITS).replicas] == [phase, P.READY]
+
+
+def test_who_drains_already_drains_on_however_long_it_is_silent() -> None:
+    row = replica("a", P.DRAINING, silent_since=NOW - 900)
+    view = seen([row, replica("b")], answering=[stats("b")], details={"a": detail("a", state="Stopped")})
+    assert look(view, LIMITS).replicas[0] == row
+
+
+def test_a_server_that_was_started_again_has_the_whole_deadline_from_then() -> None:
+    again = replica("a", P.STARTING, intended_at=NOW - 5000, phase_at=NOW - 899)
+    assert only(seen([again])).phase is P.STARTING
+    later = replica("a", P.STARTING, intended_at=NOW - 899, phase_at=NOW - 5000)
+    assert only(seen([later])).phase is P.STARTING
+
+
+def test_a_start_beyond_its_deadline_is_told_by_what_is_the_matter_with_its_container() -> None:
+    row = replica("a", P.STARTING, intended_at=NOW - 900, phase_at=NOW - 900)
+    told = detail("a", container_state="Waiting", detail="CrashLoopBackOff: x", exit_code=1, restart_count=1)
+    after = only(seen([row], details={"a": told}))
+    assert after.failure == "CrashLoop"
+    assert after.because.startswith("not ready within 900 s, exit code 1, 1 restarts")

@@ -174,6 +174,7 @@ def test_preview_is_what_then_runs() -> None:
         ({"off": True, "holidays": "Germany"}, "rules[0].holidays", "no known country"),
         ({"off": True, "holidays": "DE-XX"}, "rules[0].holidays", "no known part"),
         ({"off": True, "min": 1}, "rules[0]", "either"),
+        ({"off": True, "max": 1}, "rules[0]", "either"),
         ({"days": "mon"}, "rules[0]", "changes nothing"),
         ({"min": 1, "wake": True}, "rules[0].wake", "only an off period"),
         ({"min": 3, "max": 2}, "rules[0]", "above max"),
@@ -190,3 +191,44 @@ def test_a_bad_rule_is_refused_with_its_path(rule: dict[str, Any], where: str, w
 def test_a_time_zone_that_does_not_exist_is_refused(zone: str) -> None:
     with pytest.raises(BadSetting, match=r"services\.iris\.schedule\.timezone: .* no time zone"):
         schedule(timezone=zone)
+
+
+def test_a_cap_alone_asks_for_no_floor_and_may_be_as_low_as_the_floor_beside_it() -> None:
+    assert period_at(schedule({"max": 3}), at("2026-11-23T12:00:00")).min == 0
+    both = period_at(schedule({"min": 2, "max": 2}), at("2026-11-23T12:00:00"))
+    assert (both.min, both.max) == (2, 2)
+
+
+def test_a_preview_that_ends_with_a_period_tells_nothing_beyond_it() -> None:
+    weekend = schedule({"days": "sat-sun", "off": True})
+    (week,) = preview(weekend, at("2026-11-23T00:00:00"), 5)
+    assert (week.start, week.end, week.off) == (at("2026-11-23T00:00:00"), at("2026-11-28T00:00:00"), False)
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ({"min": 1}, "always"),
+        ({"min": 1, "from": "08:00"}, "08:00-24:00"),
+        ({"min": 1, "to": "20:00"}, "00:00-20:00"),
+        ({"min": 1, "days": "mon-sun", "from": "08:00", "to": "20:00"}, "mon-sun 08:00-20:00"),
+        ({"min": 1, "dates": ["2026-12-24..2026-12-26", "2026-12-31"]}, "2026-12-24..2026-12-26, 2026-12-31"),
+        ({"min": 1, "holidays": "DE"}, "holidays DE"),
+    ],
+)
+def test_a_period_names_its_rules_in_the_words_of_the_operator(rule: dict[str, Any], words: str) -> None:
+    assert period_at(schedule(rule), at("2026-12-25T12:00:00")).rule == words
+    twice = period_at(schedule(rule, {"min": 2}), at("2026-12-25T12:00:00"))
+    assert twice.rule == f"{words}; always"
+
+
+@pytest.mark.parametrize("left_out", ["02:00:01", "02:01", "02:17:13", "02:30:01", "02:43:07", "02:59:59"])
+def test_whatever_time_a_jump_leaves_out_is_the_very_second_of_the_jump(left_out: str) -> None:
+    jump = at("2026-03-29T03:00:00")
+    assert period_at(schedule({"from": left_out, "to": "05:00", "min": 1}), jump).start == jump
+
+
+def test_a_day_ends_at_the_first_of_two_midnights() -> None:
+    eve = schedule({"dates": ["2026-10-31"], "off": True}, timezone="America/Havana")
+    first = datetime(2026, 11, 1, tzinfo=ZoneInfo("America/Havana")).timestamp()
+    assert period_at(eve, first - 1).end == first
