@@ -13,7 +13,7 @@ import pytest
 
 from scaler.config import ScheduleText
 from scaler.errors import BadSetting
-from scaler.schedule import DAY_S, Schedule, compile_schedule, period_at, preview
+from scaler.schedule import BLOCK_DAYS, DAY_S, Schedule, compile_schedule, period_at, preview
 
 BERLIN = "Europe/Berlin"
 
@@ -232,3 +232,28 @@ def test_a_day_ends_at_the_first_of_two_midnights() -> None:
     eve = schedule({"dates": ["2026-10-31"], "off": True}, timezone="America/Havana")
     first = datetime(2026, 11, 1, tzinfo=ZoneInfo("America/Havana")).timestamp()
     assert period_at(eve, first - 1).end == first
+
+
+# -- where the days that are reckoned together meet
+
+
+def test_the_days_that_begin_at_the_first_of_two_midnights_begin_there_whether_they_are_reckoned_before_or_after() -> (
+    None
+):
+    havana, day = "America/Havana", datetime(2028, 11, 5)  # noqa: DTZ001
+    assert day.toordinal() % BLOCK_DAYS == 0
+    night = schedule({"days": "sun", "from": "00:00", "to": "00:30", "min": 3}, timezone=havana)
+    first, second = (day.replace(tzinfo=ZoneInfo(havana), fold=fold).timestamp() for fold in (0, 1))
+    assert second - first == 3600
+    assert period_at(night, first - 60).end == first
+    found = period_at(night, first + 60)
+    assert (found.start, found.end, found.min) == (first, second + 1800, 3)
+
+
+def test_a_night_over_that_edge_ends_where_the_next_day_says_something_else() -> None:
+    assert datetime(2028, 11, 5).toordinal() % BLOCK_DAYS == 0  # noqa: DTZ001
+    evening = {"days": "sat", "from": "20:00", "to": "21:00", "min": 9}
+    night = {"days": "sat", "from": "22:00", "to": "06:00", "min": 3}
+    small_hours = {"days": "sun", "from": "02:00", "to": "03:00", "min": 5}
+    found = period_at(schedule(evening, night, small_hours), at("2028-11-04T23:00:00"))
+    assert (found.start, found.end, found.min) == (at("2028-11-04T22:00:00"), at("2028-11-05T02:00:00"), 3)
