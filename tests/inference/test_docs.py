@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,7 @@ def test_a_containers_quota_counts_as_cores(tmp_path: Path, quota: str, wanted: 
     assert cores(file) == min(everything, wanted or everything)
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed here")
 @pytest.mark.usefixtures("models")
 def test_the_commands_of_the_page_serve_a_model_and_ask_it(start: Callable[..., Replica]) -> None:
     serve, ask = re.findall(r"^ {4}(\S.*)$", TEXT.partition("## ")[0], re.MULTILINE)
