@@ -18,7 +18,6 @@ properties:
       resources: {requests: {cpu: 0.5, memoryInGB: 1.0}}
   ipAddress: {type: Public, ports: [{port: 8000}]}
 """
-TOKEN = "planted-secret"
 
 
 def deployed(
@@ -38,7 +37,7 @@ def deployed(
         "AUTOSCALER_TABLE_ENDPOINT": azurite.table,
         "AUTOSCALER_ARM_ENDPOINT": stand_in.arm,
         "AZURE_CLIENT_ID": "00000000-0000-4000-8000-00000000001d",
-        "REPLICA_TOKEN": TOKEN,
+        "REPLICA_TOKEN": "planted-secret",
         **stand_in.identity,
         **more,
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,19 +14,10 @@ from scaler.azure import connect, mint, open_store
 from scaler.errors import BadSetting
 from scaler.settings import Settings
 from tests.azurite import Azurite
+from tests.deployment import TEMPLATE, deployed
 from tests.stand_in import GROUP, SUBSCRIPTION, StandIn
 
 ROOT = Path(__file__).resolve().parents[2]
-TEMPLATE = """
-properties:
-  containers:
-  - name: server
-    properties:
-      image: example.azurecr.io/idle:1
-      ports: [{port: 8000}]
-      resources: {requests: {cpu: 0.5, memoryInGB: 1.0}}
-  ipAddress: {type: Public, ports: [{port: 8000}]}
-"""
 METRIC = (
     f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.ContainerInstance/containerGroups/none"
     "/Microsoft.ContainerInstance/containerGroups/CpuUsage"
@@ -63,25 +53,17 @@ def config(tmp_path: Path) -> Path:
 
 def run(config: Path, azurite: Azurite, stand_in: StandIn, times: int) -> dict[str, Any]:
     """What the ticking program tells; it must end by itself and leave nothing open."""
-    trust = config.parent / "ca.pem"
-    trust.write_text(azurite.ca.read_text() + stand_in.ca.read_text())
-    environment = {
-        "PATH": os.environ["PATH"],
-        "SSL_CERT_FILE": str(trust),
-        "AUTOSCALER_CONFIG": str(config),
-        "AUTOSCALER_DEPLOYMENT_ID": "connect-test",
-        "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION,
-        "AUTOSCALER_RESOURCE_GROUP": GROUP,
-        "AUTOSCALER_TABLE_ENDPOINT": azurite.table,
-        "AUTOSCALER_QUEUE_ENDPOINT": azurite.queue,
-        "AUTOSCALER_ARM_ENDPOINT": stand_in.arm,
-        "AUTOSCALER_METRICS_ENDPOINT": stand_in.arm,
-        "AUTOSCALER_LOGS_ENDPOINT": stand_in.arm,
-        "AUTOSCALER_LOGS_WORKSPACE": "00000000-0000-4000-8000-000000000002",
-        "AZURE_CLIENT_ID": "00000000-0000-4000-8000-00000000001d",
-        "REPLICA_TOKEN": "planted-secret",
-        **stand_in.identity,
-    }
+    environment = deployed(
+        config.parent,
+        azurite,
+        stand_in,
+        CONFIG,
+        AUTOSCALER_DEPLOYMENT_ID="connect-test",
+        AUTOSCALER_QUEUE_ENDPOINT=azurite.queue,
+        AUTOSCALER_METRICS_ENDPOINT=stand_in.arm,
+        AUTOSCALER_LOGS_ENDPOINT=stand_in.arm,
+        AUTOSCALER_LOGS_WORKSPACE="00000000-0000-4000-8000-000000000002",
+    )
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-m", "tests.contract.ticking", str(times)],
         cwd=ROOT,
