@@ -81,8 +81,7 @@ class Scaler:
                 log.warning("services that are no longer configured were not looked for", extra={"error": str(error)})
         left -= set(self.managed)
         removed = [no_longer(name) for name in sorted(left)]
-        none = Passed([], listing, [])
-        swept = await self._pass(removed, now, cause, allowance, listing) if removed else none
+        swept = await self._pass(removed, now, cause, allowance, listing)
         busy = any(r.actions or r.left or r.outcome != "saved" for r in swept.reports)  # a row may outlive its group
         if busy or swept.faults:
             self._swept_at = None
