@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import msgspec
 
@@ -57,7 +58,7 @@ class Save:
         assert self.after.row is not None
         return self.after.row.desired
 
-    @property
+    @cached_property
     def memory(self) -> Memory:
         assert self.after.row is not None
         return msgspec.msgpack.decode(self.after.row.memory, type=Memory)
