@@ -79,8 +79,9 @@ def quantiles_ms(times: list[float]) -> dict[str, float]:
 
 def asked(port: int, requests: tuple[bytes, ...], connections: int, seconds: float) -> Seen:
     """What `/healthz` saw while the closed loop went on."""
-    load = Work(port=port, requests=requests, connections=connections, seconds=seconds + 1, cores=cores()[1])
-    probe = Work(port=port, requests=PROBE, connections=64, seconds=seconds, rate=PROBES_PER_S, cores=cores()[1])
+    ours = cores()[1]
+    load = Work(port=port, requests=requests, connections=connections, seconds=seconds + 1, warm_s=1.0, cores=ours)
+    probe = Work(port=port, requests=PROBE, connections=64, seconds=seconds, warm_s=1.0, rate=PROBES_PER_S, cores=ours)
     with ThreadPoolExecutor(2) as both:
         loading, probing = both.submit(pour, load), both.submit(pour, probe)
         loading.result()
